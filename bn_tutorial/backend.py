@@ -1,0 +1,68 @@
+"""Keras and TensorFlow, imported without their start-up chatter.
+
+TensorFlow writes notes about instruction sets and missing GPUs to stderr before anyone
+can switch them off. They are held back here; warnings and errors about anything else
+are passed on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Iterator
+from importlib import metadata
+
+_CHATTER = re.compile(
+    r"^[IW]\d{4} "  # notes and warnings in the format of TensorFlow's logger
+    r"|^WARNING: All log messages before absl::InitializeLog"
+    r"|^To enable the following instructions"
+    r"|failed call to cuInit"  # what a machine without a GPU answers
+)
+
+
+@contextlib.contextmanager
+def _without_chatter() -> Iterator[None]:
+    """Hold back what native code writes to stderr; pass on what is not chatter."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as buffer:
+        os.dup2(buffer.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+            buffer.seek(0)
+            for line in buffer.read().decode(errors="replace").splitlines(keepends=True):
+                if not _CHATTER.search(line):
+                    sys.stderr.write(line)
+
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+with _without_chatter():
+    import keras
+    import tensorflow as tf
+
+    GPUS = tf.config.list_physical_devices("GPU")
+    for _gpu in GPUS:
+        tf.config.experimental.set_memory_growth(_gpu, True)
+    tf.zeros(1)  # starts the devices, which chat once more
+
+
+def device() -> str:
+    """Return the kind of device that trains: ``"cpu"`` or the GPU's name."""
+    if not GPUS:
+        return "cpu"
+    return str(tf.config.experimental.get_device_details(GPUS[0]).get("device_name", "gpu"))
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of the packages that a result may depend on."""
+    return {name: metadata.version(name) for name in ("keras", "tensorflow", "numpy")}
+
+
+__all__ = ["GPUS", "device", "keras", "tf", "versions"]

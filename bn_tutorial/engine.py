@@ -1,0 +1,202 @@
+"""One run: a compiled epoch over data that stays on the device.
+
+A Python loop that hands one batch after another to Keras spends most of its time outside
+the matrix products. Here a whole epoch is one TensorFlow function: the images stay on
+the device as bytes, and each step gathers its batch, scales it, and updates the weights.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bn_tutorial.backend import GPUS, keras, tf
+from bn_tutorial.data import Dataset
+from bn_tutorial.models import build
+from bn_tutorial.probes import batch_norms, population_statistics, sum_over_batches, with_statistics
+from bn_tutorial.recipe import Recipe
+
+#: What is measured after each epoch.
+METRICS = (
+    "loss",
+    "accuracy",
+    "val_loss",
+    "val_accuracy",
+    "val_loss_population",
+    "val_accuracy_population",
+)
+
+#: Images of the training set from which population statistics are computed.
+POPULATION = 10_000
+
+History = dict[str, list[float]]
+
+
+def fit(
+    recipe: Recipe, data: Dataset, seed: int, on_epoch: Callable[[], object] = lambda: None
+) -> History:
+    """Train one network.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        What to train.
+    data : Dataset
+        The images; ``recipe.train_size`` of the training ones are used.
+    seed : int
+        Fixes the initial weights, the order of the images and the dropout stream.
+    on_epoch : callable
+        Is called after each epoch.
+
+    Returns
+    -------
+    dict of str to list of float
+        The `METRICS` after each epoch: ``loss`` and ``accuracy`` are averages over the epoch
+        in training mode, as Keras reports them; ``val_loss`` and ``val_accuracy`` are measured
+        on the test images in inference mode with the moving statistics;
+        ``val_loss_population`` and ``val_accuracy_population`` likewise with population
+        statistics, computed anew and then forgotten. A loss that is no longer finite ends
+        the training there.
+    """
+    program = _program(*_signature(recipe), data.x_train.shape[1:], len(data.classes))
+    train, test = _resident(data, recipe.train_size)
+    pixels = scaling(recipe, train[0].numpy())
+    program.start(recipe, seed)
+    history: History = {name: [] for name in METRICS}
+    for epoch in range(recipe.epochs):
+        order = epoch_order(seed, epoch, len(train[1]))
+        values = [*program.train(*train, order, *pixels), *program.evaluate(*train, *test, *pixels)]
+        for name, value in zip(METRICS, values, strict=True):
+            history[name].append(float(value))
+        on_epoch()
+        if not all(math.isfinite(history[name][-1]) for name in ("loss", "val_loss")):
+            break
+    return history
+
+
+def epoch_order(seed: int, epoch: int, count: int) -> npt.NDArray[np.int32]:
+    """Return the order in which an epoch (from 0) visits the images, shape (count,)."""
+    return np.random.default_rng([seed, epoch]).permutation(count).astype(np.int32)
+
+
+def scaling(recipe: Recipe, images: npt.NDArray[np.uint8]) -> tuple[Any, Any]:
+    """Return what the pixels are shifted and divided by, each of shape (colours,), float32.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        Its ``inputs`` says which.
+    images : array of uint8, shape (n, rows, columns, colours)
+        The training images.
+    """
+    colours = images.shape[-1]
+    if recipe.inputs == "unit":
+        return np.zeros(colours, np.float32), np.full(colours, 255.0, np.float32)
+    # bytes have only 256 values: count them, rather than make a float copy of all pixels
+    counts = np.stack([np.bincount(images[..., c].ravel(), minlength=256) for c in range(colours)])
+    shares, levels = counts / counts.sum(axis=1, keepdims=True), np.arange(256.0)
+    mean = shares @ levels
+    spread = np.sqrt(shares @ levels**2 - mean**2)
+    return mean.astype(np.float32), np.maximum(spread, 1e-6).astype(np.float32)
+
+
+class _Program:
+    """One architecture and its compiled functions, for any seed and learning rate."""
+
+    def __init__(self, recipe: Recipe, jit: bool, shape: tuple[int, ...], classes: int) -> None:
+        self.model = build(recipe, shape=shape, classes=classes)
+        self.optimizer = keras.optimizers.get(recipe.optimizer)
+        self.optimizer.build(self.model.trainable_variables)
+        self.fresh = [variable.numpy() for variable in self.optimizer.variables]
+        self.batch_size = recipe.batch_size
+        self.train = tf.function(self._train, jit_compile=jit)
+        self.evaluate = tf.function(self._evaluate, jit_compile=jit)
+
+    def start(self, recipe: Recipe, seed: int) -> None:
+        """Put the model and the optimiser into the state in which a run begins."""
+        shape, classes = self.model.input_shape[1:], self.model.output_shape[-1]
+        initial = build(recipe, seed, shape=shape, classes=classes)
+        for variable, value in zip(self.model.variables, initial.variables, strict=True):
+            variable.assign(value)
+        for variable, value in zip(self.optimizer.variables, self.fresh, strict=True):
+            variable.assign(value)
+        self.optimizer.learning_rate = recipe.learning_rate
+
+    def _train(self, images: Any, labels: Any, order: Any, shift: Any, scale: Any) -> Any:
+        def step(indices: Any) -> Any:
+            inputs, targets = _batch(images, indices, shift, scale), tf.gather(labels, indices)
+            with tf.GradientTape() as tape:
+                outputs = self.model(inputs, training=True)
+                losses = keras.losses.sparse_categorical_crossentropy(targets, outputs)
+                loss = tf.reduce_mean(losses)
+            variables = self.model.trainable_variables
+            self.optimizer.apply(tape.gradient(loss, variables), variables)
+            return tf.reduce_sum(losses), _hits(targets, outputs)
+
+        total, hits = sum_over_batches(step, (0.0, 0.0), order, self.batch_size)
+        return total / len(order), hits / len(order)
+
+    def _evaluate(
+        self, images: Any, labels: Any, x_test: Any, y_test: Any, shift: Any, scale: Any
+    ) -> Any:
+        def measure(predict: Callable[[Any], Any]) -> list[Any]:
+            def step(indices: Any) -> Any:
+                outputs, targets = predict(_batch(x_test, indices, shift, scale)), tf.gather(y_test, indices)
+                losses = keras.losses.sparse_categorical_crossentropy(targets, outputs)
+                return tf.reduce_sum(losses), _hits(targets, outputs)
+
+            order = tf.range(len(y_test))
+            total, hits = sum_over_batches(step, (0.0, 0.0), order, min(1000, len(y_test)))
+            return [total / len(y_test), hits / len(y_test)]
+
+        moving = measure(lambda inputs: self.model(inputs, training=False))
+        if not batch_norms(self.model):
+            return moving + moving
+        statistics = population_statistics(
+            self.model,
+            lambda indices: _batch(images, indices, shift, scale),
+            min(POPULATION, len(labels)),
+        )
+        return moving + measure(lambda inputs: with_statistics(self.model, inputs, statistics))
+
+
+def _batch(images: Any, indices: Any, shift: Any, scale: Any) -> Any:
+    return (tf.cast(tf.gather(images, indices), tf.float32) - shift) / scale
+
+
+def _hits(targets: Any, outputs: Any) -> Any:
+    best = tf.argmax(outputs, axis=-1, output_type=targets.dtype)
+    return tf.reduce_sum(tf.cast(best == targets, tf.float32))
+
+
+def _signature(recipe: Recipe) -> tuple[Recipe, bool]:
+    """Return the recipe without what changes no compiled code, and whether XLA compiles it.
+
+    On a CPU, XLA is faster for dense networks and many times slower for convolutions.
+    """
+    blank = Recipe()
+    same = {
+        name: getattr(blank, name)
+        for name in ("initializer", "init_scale", "inputs", "learning_rate", "epochs", "train_size")
+    }
+    return recipe.but(**same), bool(GPUS) or recipe.model == "mlp"
+
+
+@functools.lru_cache(maxsize=2)
+def _program(recipe: Recipe, jit: bool, shape: tuple[int, ...], classes: int) -> _Program:
+    return _Program(recipe, jit, shape, classes)
+
+
+@functools.lru_cache(maxsize=1)
+def _resident(data: Dataset, train_size: int | None) -> tuple[Any, Any]:
+    """Return the training and the test arrays, each (images, labels), on the device."""
+    used = data if train_size is None else data.subset(train_size)
+    return (
+        (tf.constant(used.x_train), tf.constant(used.y_train)),
+        (tf.constant(used.x_test), tf.constant(used.y_test)),
+    )

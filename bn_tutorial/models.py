@@ -1,0 +1,118 @@
+"""From a recipe to a Keras model."""
+
+from __future__ import annotations
+
+import zlib
+
+from bn_tutorial.backend import keras
+from bn_tutorial.layers import normalization
+from bn_tutorial.recipe import Recipe
+
+SHAPE = (32, 32, 3)
+
+
+def build(
+    recipe: Recipe, seed: int = 0, *, shape: tuple[int, ...] = SHAPE, classes: int = 10
+) -> keras.Sequential:
+    """Build the network that a recipe describes.
+
+    Layers of the same role get the same initial weights and the same dropout stream from
+    the same seed, whatever else the recipe says: two arms of one seed differ only in the
+    thing under study.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        What to build.
+    seed : int
+        Fixes the initial weights and the dropout stream.
+    shape : tuple of int
+        Shape of one image: rows, columns, colours.
+    classes : int
+        Number of classes.
+
+    Returns
+    -------
+    keras.Sequential
+        Takes images of shape (n, *shape), float32, and gives class probabilities of shape
+        (n, classes).
+    """
+    layers = [keras.layers.Input(shape)]
+    match recipe.model:
+        case "mlp":
+            layers.append(keras.layers.Flatten())
+        case "gru":
+            layers.append(keras.layers.Reshape((shape[0], shape[1] * shape[2])))
+    for index in range(recipe.depth):
+        layers += _hidden(recipe, seed, index)
+    if recipe.model == "cnn":
+        layers.append(keras.layers.GlobalAveragePooling2D())
+    head = keras.initializers.GlorotUniform(seed=_seed(seed, "head"))
+    layers.append(keras.layers.Dense(classes, activation="softmax", kernel_initializer=head))
+    return keras.Sequential(layers)
+
+
+def _hidden(recipe: Recipe, seed: int, index: int) -> list[keras.layers.Layer]:
+    initializer = keras.initializers.get(
+        {"class_name": recipe.initializer, "config": {"seed": _seed(seed, f"kernel {index}")}}
+    )
+    if recipe.init_scale != 1.0:
+        initializer = Scaled(initializer, recipe.init_scale)
+    activation = keras.layers.Activation(recipe.activation)
+    match recipe.model:
+        case "mlp":
+            block = [keras.layers.Dense(recipe.width, kernel_initializer=initializer), activation]
+        case "cnn":
+            block = [
+                keras.layers.Conv2D(
+                    recipe.width * 2**index, 3, padding="same", kernel_initializer=initializer
+                ),
+                activation,
+            ]
+        case "gru":
+            block = [
+                keras.layers.GRU(
+                    recipe.width,
+                    kernel_initializer=initializer,
+                    recurrent_initializer=keras.initializers.OrthogonalInitializer(
+                        seed=_seed(seed, f"recurrent {index}")
+                    ),
+                    return_sequences=index + 1 < recipe.depth,
+                )
+            ]
+    if recipe.norm:
+        before = recipe.norm_position == "before" and recipe.model != "gru"
+        block.insert(1 if before else len(block), normalization(recipe.norm, **recipe.norm_options))
+    if recipe.model == "cnn":
+        block.append(keras.layers.MaxPooling2D())
+    if recipe.dropout:
+        block.append(keras.layers.Dropout(recipe.dropout, seed=_seed(seed, f"dropout {index}")))
+    return block
+
+
+def _seed(seed: int, role: str) -> int:
+    """Return a seed for one role, the same on every machine."""
+    return zlib.crc32(f"{seed} {role}".encode()) % 2**31
+
+
+@keras.saving.register_keras_serializable("bn_tutorial")
+class Scaled(keras.initializers.Initializer):
+    """An initialiser times a factor."""
+
+    def __init__(self, initializer: keras.initializers.Initializer, factor: float) -> None:
+        self.initializer, self.factor = initializer, factor
+
+    def __call__(self, shape: tuple[int, ...], dtype: str | None = None) -> object:
+        """Return initial values of that shape."""
+        return self.factor * self.initializer(shape, dtype)
+
+    def get_config(self) -> dict[str, object]:
+        """Return what is needed to build the initialiser anew."""
+        config = keras.saving.serialize_keras_object(self.initializer)
+        return {"initializer": config, "factor": self.factor}
+
+    @classmethod
+    def from_config(cls, config: dict[str, object]) -> Scaled:
+        """Build the initialiser from `get_config`."""
+        inner = keras.saving.deserialize_keras_object(config["initializer"])
+        return cls(inner, float(str(config["factor"])))

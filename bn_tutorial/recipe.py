@@ -1,0 +1,196 @@
+"""A recipe: everything that decides how one network is trained, and nothing else."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+MODELS = ("mlp", "cnn", "gru")
+ACTIVATIONS = ("relu", "sigmoid", "tanh", "elu", "gelu", "linear")
+INITIALIZERS = ("glorot_uniform", "glorot_normal", "he_uniform", "he_normal", "lecun_normal")
+OPTIMIZERS = ("adam", "adamw", "sgd", "rmsprop")
+INPUTS = ("unit", "standardized")
+#: The options that each normaliser understands.
+NORMS: dict[str, tuple[str, ...]] = {
+    "batch": ("momentum", "epsilon", "center", "scale"),
+    "ghost": ("size", "momentum", "epsilon", "center", "scale"),
+    "renorm": ("momentum", "epsilon", "center", "scale"),
+    "layer": ("epsilon", "center", "scale"),
+    "instance": ("epsilon", "center", "scale"),
+    "group": ("groups", "epsilon", "center", "scale"),
+}
+DEFAULT_GROUPS = 8
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How one network is built and trained. The defaults are the assignment's baseline.
+
+    Parameters
+    ----------
+    model : {"mlp", "cnn", "gru"}
+        Dense layers on the flattened image; 3 × 3 convolutions; a recurrent network that
+        reads the image row by row.
+    width : int
+        Units of a hidden layer (``mlp``, ``gru``), or channels of the first convolution;
+        each further convolution has twice as many.
+    depth : int
+        Hidden layers.
+    activation : str
+        The hidden layers' activation, by Keras's name.
+    norm : {None, "batch", "layer", "group", "instance", "ghost", "renorm"}
+        The normaliser of every hidden layer.
+    norm_position : {"before", "after"}
+        Whether it stands before or after the activation.
+    norm_options : mapping
+        Its options, for instance ``{"momentum": 0.9}``; see `NORMS`.
+    dropout : float
+        The share of hidden units dropped in training, in [0, 1).
+    initializer : str
+        The initial distribution of the hidden layers' kernels, by Keras's name.
+    init_scale : float
+        Factor on those initial kernels.
+    inputs : {"unit", "standardized"}
+        Pixels divided by 255, or standardised per colour channel with the mean and the
+        standard deviation of the training images.
+    optimizer : {"adam", "adamw", "sgd", "rmsprop"}
+        With Keras's defaults except for the learning rate.
+    learning_rate : float
+        Its (constant) learning rate.
+    batch_size : int
+        Images in a mini-batch; an epoch's last batch may be smaller.
+    epochs : int
+        Passes over the training images.
+    train_size : int or None
+        Train on a stratified subset of so many images; None means all.
+
+    Raises
+    ------
+    ValueError
+        If a field is impossible. The message names the field, the value and what is allowed.
+    """
+
+    model: str = "mlp"
+    width: int = 512
+    depth: int = 1
+    activation: str = "relu"
+    norm: str | None = None
+    norm_position: str = "before"
+    norm_options: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    dropout: float = 0.0
+    initializer: str = "glorot_uniform"
+    init_scale: float = 1.0
+    inputs: str = "unit"
+    optimizer: str = "adam"
+    learning_rate: float = 1e-3
+    batch_size: int = 32
+    epochs: int = 10
+    train_size: int | None = None
+
+    def __post_init__(self) -> None:
+        for field, allowed in {
+            "model": MODELS,
+            "activation": ACTIVATIONS,
+            "norm": (None, *NORMS),
+            "norm_position": ("before", "after"),
+            "initializer": INITIALIZERS,
+            "inputs": INPUTS,
+            "optimizer": OPTIMIZERS,
+        }.items():
+            if getattr(self, field) not in allowed:
+                self._refuse(field, f"one of {', '.join(map(repr, allowed))}")
+        for field in ("width", "depth", "batch_size", "epochs"):
+            if not _is_count(getattr(self, field)):
+                self._refuse(field, "a whole number from 1")
+        for field in ("learning_rate", "init_scale"):
+            if not _is_number(getattr(self, field)) or not 0 < getattr(self, field) < float("inf"):
+                self._refuse(field, "a positive number")
+        if not _is_number(self.dropout) or not 0 <= self.dropout < 1:
+            self._refuse("dropout", "a number from 0 up to, but not including, 1")
+        if self.train_size is not None and not _is_count(self.train_size):
+            self._refuse("train_size", "None or a whole number from 1")
+        if self.train_size is not None and self.batch_size > self.train_size:
+            self._refuse("batch_size", f"at most train_size, which is {self.train_size}")
+        object.__setattr__(self, "norm_options", dict(sorted(dict(self.norm_options).items())))
+        self._check_norm_options()
+
+    def _check_norm_options(self) -> None:
+        options, allowed = self.norm_options, NORMS.get(self.norm or "", ())
+        if unknown := set(options) - set(allowed):
+            names = ", ".join(map(repr, allowed)) or "no options"
+            self._refuse("norm_options", f"{names} for norm={self.norm!r}, not {sorted(unknown)}")
+        for name, value in options.items():
+            if not _is_number(value) and not (name in ("center", "scale") and value in (True, False)):
+                self._refuse("norm_options", f"a number for {name!r}")
+        if not 0 <= options.get("momentum", 0.99) < 1:
+            self._refuse("norm_options", "a momentum from 0 up to, but not including, 1")
+        if options.get("epsilon", 1e-3) < 0:
+            self._refuse("norm_options", "an epsilon of 0 or more")
+        if self.norm == "instance" and self.model != "cnn":
+            self._refuse(
+                "norm", f"another one for model={self.model!r}: over a single number it erases it"
+            )
+        if self.norm == "group":
+            groups = options.get("groups", DEFAULT_GROUPS)
+            if not _is_count(groups) or self.width % int(groups):
+                self._refuse("norm_options", f"groups that divide the width, which is {self.width}")
+        if self.norm == "ghost":
+            size = options.get("size", self.batch_size)
+            if not _is_count(size) or self.batch_size % int(size):
+                self._refuse(
+                    "norm_options", f"a ghost size that divides batch_size, which is {self.batch_size}"
+                )
+
+    def _refuse(self, field: str, allowed: str) -> None:
+        raise ValueError(f"{field}={getattr(self, field)!r} is impossible: it must be {allowed}.")
+
+    def __hash__(self) -> int:
+        return hash(self.digest)
+
+    def but(self, **changes: Any) -> Recipe:
+        """Return a copy with some fields changed.
+
+        Raises
+        ------
+        ValueError
+            If there is no such field, or the changed recipe is impossible.
+        """
+        if unknown := set(changes) - {field.name for field in dataclasses.fields(self)}:
+            raise ValueError(f"a recipe has no field {', '.join(map(repr, sorted(unknown)))}.")
+        return dataclasses.replace(self, **changes)
+
+    def asdict(self) -> dict[str, Any]:
+        """Return the fields and their values."""
+        return dataclasses.asdict(self)
+
+    @property
+    def digest(self) -> str:
+        """A digest of all fields: equal for equal recipes, on every machine."""
+        text = json.dumps(self.asdict(), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    @property
+    def label(self) -> str:
+        """In words, how this recipe differs from the default one."""
+        default = Recipe()
+        words = [] if self.norm is None else [f"{self.norm} norm"]
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if field.name == "norm" or value == getattr(default, field.name):
+                continue
+            if field.name == "norm_options":
+                words += [f"{name} {option:g}" for name, option in value.items()]
+            else:
+                words.append(f"{field.name.replace('_', ' ')} {value}")
+        return ", ".join(words) or "baseline"
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
