@@ -298,7 +298,7 @@ def _load(source: str | os.PathLike[str]) -> Dataset:
 def _from_store() -> tuple[Records, str]:
     path = _store()
     try:
-        with np.load(path, allow_pickle=False) as held:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as held:
             records = _verified({name: held[name] for name in OFFICIAL_MD5})
     except (FileNotFoundError, NotADirectoryError):
         raise _NotSetUp(
@@ -487,7 +487,7 @@ class _Unpickler(pickle.Unpickler):
     """Knows NumPy arrays and nothing else."""
 
     def find_class(self, module: str, name: str) -> Any:
-        if (module, name) == ("numpy", "dtype"):  # NumPy 2.4 minds that Python 2 wrote 0 and 1
+        if (module, name) == ("numpy", "dtype"):  # NumPy 2.4.0 to 2.4.4 mind 0 and 1
             return lambda kind, align, copy: np.dtype(kind, bool(align), bool(copy))
         if (module, name) in {("numpy", "ndarray"), ("numpy.core.multiarray", "_reconstruct")}:
             return super().find_class(module, name)

@@ -65,7 +65,7 @@ def fit(
     """
     program = _program(*_signature(recipe), data.x_train.shape[1:], len(data.classes))
     train, test = _resident(data, recipe.train_size)
-    pixels = scaling(recipe, train[0].numpy())
+    pixels = scaling(recipe, data)
     program.start(recipe, seed)
     history: History = {name: [] for name in METRICS}
     for epoch in range(recipe.epochs):
@@ -84,25 +84,20 @@ def epoch_order(seed: int, epoch: int, count: int) -> npt.NDArray[np.int32]:
     return np.random.default_rng([seed, epoch]).permutation(count).astype(np.int32)
 
 
-def scaling(recipe: Recipe, images: npt.NDArray[np.uint8]) -> tuple[Any, Any]:
-    """Return what the pixels are shifted and divided by, each of shape (colours,), float32.
+def scaling(recipe: Recipe, data: Dataset) -> tuple[Any, Any]:
+    """Return what pixels are shifted and then divided by, each of shape (colours,), float32.
 
     Parameters
     ----------
     recipe : Recipe
-        Its ``inputs`` says which.
-    images : array of uint8, shape (n, rows, columns, colours)
-        The training images.
+        Its ``inputs`` and ``train_size`` decide.
+    data : Dataset
+        The images; statistics are of the training images that the recipe uses.
     """
-    colours = images.shape[-1]
     if recipe.inputs == "unit":
+        colours = data.x_train.shape[-1]
         return np.zeros(colours, np.float32), np.full(colours, 255.0, np.float32)
-    # bytes have only 256 values: count them, rather than make a float copy of all pixels
-    counts = np.stack([np.bincount(images[..., c].ravel(), minlength=256) for c in range(colours)])
-    shares, levels = counts / counts.sum(axis=1, keepdims=True), np.arange(256.0)
-    mean = shares @ levels
-    spread = np.sqrt(shares @ levels**2 - mean**2)
-    return mean.astype(np.float32), np.maximum(spread, 1e-6).astype(np.float32)
+    return _pixel_statistics(data, recipe.train_size)
 
 
 class _Program:
@@ -200,3 +195,16 @@ def _resident(data: Dataset, train_size: int | None) -> tuple[Any, Any]:
         (tf.constant(used.x_train), tf.constant(used.y_train)),
         (tf.constant(used.x_test), tf.constant(used.y_test)),
     )
+
+
+@functools.lru_cache(maxsize=1)
+def _pixel_statistics(data: Dataset, train_size: int | None) -> tuple[Any, Any]:
+    """Return mean and standard deviation per colour, without a float copy of all images."""
+    images = (data if train_size is None else data.subset(train_size)).x_train
+    sums = np.zeros((2, images.shape[-1]))
+    for start in range(0, len(images), 1000):
+        pixels = images[start : start + 1000].reshape(-1, images.shape[-1]).astype(np.float64)
+        sums += [pixels.sum(axis=0), np.square(pixels).sum(axis=0)]
+    mean, square = sums / (images.size / images.shape[-1])
+    spread = np.sqrt(np.maximum(square - mean**2, 1e-12))
+    return mean.astype(np.float32), spread.astype(np.float32)

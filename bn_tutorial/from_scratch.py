@@ -15,7 +15,7 @@ Array = NDArray[np.floating[Any]]
 
 
 class Cache(NamedTuple):
-    """What `forward` keeps: `backward` needs it, `update_moving` its mean and variance."""
+    """What `forward` keeps."""
 
     x_hat: Array  # the normalised input
     inv_std: Array  # 1 / sqrt(variance + epsilon); like gamma, of a shape to broadcast with x
@@ -33,14 +33,20 @@ def forward(
     Parameters
     ----------
     x : array_like, at least 2 dimensions
-        The batch. Its `axis` holds the features; the statistics are over all other axes.
+        The batch.
     gamma, beta : array_like, shape (features,)
         Scale and shift.
+    axis : int
+        The axis of the features; the statistics are over all others.
+    epsilon : float
+        Added to the variance.
 
     Returns
     -------
     y : ndarray, shape and dtype of x
+        The output.
     cache : Cache
+        For `backward` and `update_moving`.
 
     Raises
     ------
@@ -76,7 +82,9 @@ def backward(dy: ArrayLike, cache: Cache) -> tuple[Array, Array, Array]:
     Returns
     -------
     dx : ndarray, shape of x
+        Gradient with respect to x.
     dgamma, dbeta : ndarray, shape (features,)
+        Gradients with respect to gamma and beta.
 
     Raises
     ------
@@ -112,6 +120,7 @@ def update_moving(moving: ArrayLike, batch: ArrayLike, momentum: float = 0.99) -
     Returns
     -------
     ndarray, shape (features,)
+        The new average.
 
     Raises
     ------
@@ -135,11 +144,12 @@ def population(means: ArrayLike, variances: ArrayLike) -> tuple[Array, Array]:
     Parameters
     ----------
     means, variances : array_like, shape (batches, features)
-        Of each batch; the variances are biased.
+        The mean and the biased variance of each batch.
 
     Returns
     -------
     mean, variance : ndarray, shape (features,)
+        The mean and the biased variance of all the data.
 
     Raises
     ------
@@ -171,14 +181,15 @@ def infer(
 
     Parameters
     ----------
-    x : array_like, at least 2 dimensions
-        Any number of examples, none of which affects another.
-    gamma, beta, mean, variance : array_like, shape (features,)
-        Scale, shift, and moving averages or the statistics of the population.
+    x, gamma, beta, axis, epsilon
+        As `forward`.
+    mean, variance : array_like, shape (features,)
+        Moving averages, or the statistics of the population.
 
     Returns
     -------
     ndarray, shape and dtype of x
+        The output; no example affects another.
 
     Raises
     ------
@@ -211,12 +222,14 @@ def fold(
     kernel : array_like, shape (in, out) or (..., in, out)
         Of a dense or a convolutional layer (but not a depthwise one).
     bias, gamma, beta, mean, variance : array_like, shape (out,)
-        The layer's bias (zeros if it has none), then as `infer`.
+        The layer's bias (zeros if it has none), and what `infer` would take.
+    epsilon : float
+        As `infer`.
 
     Returns
     -------
-    kernel : ndarray, shape and dtype of kernel
-    bias : ndarray, shape (out,)
+    kernel, bias : ndarray
+        Of one layer that does the work of both.
 
     Raises
     ------
@@ -237,7 +250,7 @@ def _prepare(
 ) -> tuple[Array, tuple[int, ...], list[Array]]:
     """Check the arguments; return x, the axes to average over, and the rest ready to broadcast."""
     x = np.asarray(x)
-    x = x.astype(np.result_type(x, np.float32), copy=False)  # integers have no mean of their own
+    x = x.astype(np.result_type(x, np.float32), copy=False)  # float16 and integers go up
     if x.ndim < 2:
         raise ValueError(f"{name} has {x.ndim} dimension(s), but must have at least 2.")
     if not -x.ndim <= axis < x.ndim:

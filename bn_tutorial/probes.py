@@ -110,7 +110,7 @@ def population_statistics(
 
     with _deterministic(model):
         sums = sum_over_batches(moments, zeros, tf.range(count), min(batch_size, count))
-    return [(mean, square - tf.square(mean)) for mean, square in sums]
+    return [(mean, tf.maximum(square - tf.square(mean), 0.0)) for mean, square in sums]
 
 
 def with_statistics(model: keras.Model, images: Any, statistics: Statistics) -> Any:

@@ -8,6 +8,7 @@ moment leaves nothing half-written behind.
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 import warnings
 from collections.abc import Callable
@@ -91,6 +92,22 @@ def set_aside(path: Path, reason: str) -> None:
     except OSError as error:
         raise _unwritable(path, error) from error
     warnings.warn(f"{path.name} in {path.parent} {reason}; it was set aside as {aside.name}.", stacklevel=2)
+
+
+def remove(folder: Path) -> None:
+    """Delete a folder and all that is in it, if it is there.
+
+    Raises
+    ------
+    StorageError
+        If something in it cannot be deleted.
+    """
+    try:
+        shutil.rmtree(folder)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise _unwritable(folder, error) from error
 
 
 def _unwritable(path: Path, error: OSError) -> StorageError:

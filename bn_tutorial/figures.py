@@ -1,0 +1,229 @@
+"""The house style, and the plots that several scripts share.
+
+The same thing looks the same in every figure: one colour per normaliser; a solid line for
+training and for population statistics, a dashed one for moving statistics; thin lines for
+seeds, a bold one for their mean, a band for its 95 % interval.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+from bn_tutorial.evidence import Interval, interval
+from bn_tutorial.runs import Runs
+
+#: The colour of everything that is neither data nor line: the site replaces it in dark mode.
+INK = "#1f2328"
+
+#: One colour per normaliser, told apart by colour-blind readers (Okabe & Ito), and clear
+#: on white as on a dark page.
+COLORS = {
+    None: "#8a8f98",
+    "batch": "#0b84d8",
+    "layer": "#e69f00",
+    "group": "#009e73",
+    "instance": "#cc79a7",
+    "ghost": "#56b4e9",
+    "renorm": "#d55e00",
+}
+
+#: Settings for matplotlib; the site's build starts every script with them.
+STYLE = {
+    "figure.figsize": (7.2, 4.2),
+    "figure.constrained_layout.use": True,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#8a8f98",
+    "grid.alpha": 0.25,
+    "axes.titlesize": "medium",
+    "axes.titlelocation": "left",
+    "legend.frameon": False,
+    "savefig.transparent": True,
+    "svg.hashsalt": "bn_tutorial",
+    **dict.fromkeys(
+        ("text.color", "axes.labelcolor", "axes.titlecolor", "axes.edgecolor", "xtick.color", "ytick.color"),
+        INK,
+    ),
+}
+
+NAMES = {
+    "accuracy": "training accuracy",
+    "loss": "training loss",
+    "val_accuracy": "test accuracy",
+    "val_loss": "test loss",
+    "val_accuracy_population": "test accuracy",
+    "val_loss_population": "test loss",
+}
+
+
+def curve(axes: Axes, runs: Runs, metric: str, *, color: str | None = None) -> None:
+    """Draw the course of one metric of one recipe: every seed, the mean, its 95 % interval.
+
+    Parameters
+    ----------
+    axes : matplotlib.axes.Axes
+        Where to draw.
+    runs : Runs
+        The runs of one recipe.
+    metric : str
+        A name in a run's history. With the moving statistics of a batch-normalised network
+        (``val_…`` without ``population``) the line is dashed.
+    color : str or None
+        None means the colour of the recipe's normaliser.
+    """
+    (recipe,) = runs.recipes
+    color = color or COLORS[recipe.norm]
+    dashed = recipe.norm in ("batch", "ghost", "renorm") and metric in ("val_accuracy", "val_loss")
+    courses, epochs = runs.curves(metric), np.arange(1, recipe.epochs + 1)
+    axes.plot(epochs, courses.T, color=color, linewidth=0.7, alpha=0.55, linestyle="--" if dashed else "-")
+    bands = [interval(column) for column in courses.T]
+    axes.plot(epochs, [b.mean for b in bands], color=color, linewidth=2.2, linestyle="--" if dashed else "-")
+    axes.fill_between(epochs, [b.low for b in bands], [b.high for b in bands], color=color, alpha=0.15, linewidth=0)
+    _label_epochs(axes, recipe.epochs, metric)
+
+
+def learning_curves(runs: Runs, metrics: Sequence[str] = ("accuracy", "loss")) -> Figure:
+    """Draw training (above) and test (below) curves of some recipes, one column per metric.
+
+    Parameters
+    ----------
+    runs : Runs
+        Runs of recipes that differ in their normaliser.
+    metrics : sequence of {"accuracy", "loss"}
+        The columns.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        The figure, with a legend below the panels.
+    """
+    with plt.rc_context(STYLE):
+        figure, panels = plt.subplots(
+            2, len(metrics), figsize=(3.8 * len(metrics), 5.6), sharex=True, squeeze=False
+        )
+        for column, metric in zip(panels.T, metrics, strict=True):
+            for recipe in runs.recipes:
+                curve(column[0], runs.of(recipe), metric)
+                curve(column[1], runs.of(recipe), f"val_{metric}")
+                if recipe.norm == "batch":
+                    curve(column[1], runs.of(recipe), f"val_{metric}_population")
+            column[0].set_xlabel("")
+        legend(figure, runs)
+        mark_sample(figure, runs)
+    return figure
+
+
+def batch_size_grid(runs: Runs, metric: str = "accuracy") -> Figure:
+    """Draw the training and test curves of up to four batch sizes, a panel for each.
+
+    Parameters
+    ----------
+    runs : Runs
+        Runs of recipes that differ in their batch size.
+    metric : {"accuracy", "loss"}
+        What to draw.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        The figure. Training is drawn in the ink's colour, the test curves in that of the
+        normaliser.
+    """
+    with plt.rc_context(STYLE):
+        figure, panels = plt.subplots(2, 2, figsize=(7.6, 5.8), sharex=True, sharey=True)
+        recipes = sorted(runs.recipes, key=lambda recipe: recipe.batch_size)
+        for axes, recipe in zip(panels.flat, recipes, strict=False):
+            curve(axes, runs.of(recipe), metric, color=INK)
+            curve(axes, runs.of(recipe), f"val_{metric}")
+            curve(axes, runs.of(recipe), f"val_{metric}_population")
+            axes.set_title(f"batch size {recipe.batch_size}")
+            axes.set_ylabel(metric)
+            axes.label_outer()
+        handles = [_line(INK, "-", "training"), *_readings("batch")]
+        figure.legend(handles=handles, loc="outside lower center", ncols=3)
+        mark_sample(figure, runs)
+    return figure
+
+
+def effects(
+    intervals: Mapping[str, Interval], *, smallest: float = 0.01, colors: Mapping[str, str] | None = None
+) -> Figure:
+    """Draw effects with their 95 % intervals and every seed, beside the smallest that matters.
+
+    Parameters
+    ----------
+    intervals : mapping of str to Interval
+        Effects in shares (0.01 is one percentage point), by what they are.
+    smallest : float
+        The smallest effect that matters: drawn as a grey band around zero.
+    colors : mapping of str to str, optional
+        The colour of an effect; batch normalisation's where nothing is said.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        The figure.
+    """
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(figsize=(7.2, 1.3 + 0.55 * len(intervals)))
+        axes.axvspan(-100 * smallest, 100 * smallest, color=COLORS[None], alpha=0.25, linewidth=0)
+        axes.axvline(0, color=INK, linewidth=0.8)
+        for row, (label, effect) in enumerate(intervals.items()):
+            color = (colors or {}).get(label, COLORS["batch"])
+            mean, low, high = (100 * value for value in (effect.mean, effect.low, effect.high))
+            axes.plot([low, high], [row, row], color=color, linewidth=3, alpha=0.5, solid_capstyle="butt")
+            axes.plot(100 * np.array(effect.values), np.full(effect.n, row), "|", color=color, markersize=11)
+            axes.plot(mean, row, "o", color=color, markersize=7)
+        axes.set_yticks(range(len(intervals)), list(intervals))
+        axes.set_ylim(len(intervals) - 0.5, -0.5)
+        axes.grid(axis="y", visible=False)
+        axes.set_xlabel("effect (percentage points); grey: too small to matter")
+    return figure
+
+
+def legend(figure: Figure, runs: Runs) -> None:
+    """Put below the panels which line belongs to which normaliser and which statistics."""
+    handles = []
+    for norm in dict.fromkeys(recipe.norm for recipe in runs.recipes):
+        if norm == "batch":
+            handles += _readings(norm)
+        else:
+            handles.append(_line(COLORS[norm], "-", f"{norm} norm" if norm else "without"))
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
+
+
+def mark_sample(figure: Figure, runs: Runs) -> None:
+    """Write across a figure that it comes from the bundled sample, if it does."""
+    if any(run.provenance["data"]["sample"] for run in runs):
+        figure.text(
+            0.5, 0.5, "bundled sample – not a result", rotation=20, fontsize=22, alpha=0.18,
+            color=INK, ha="center", va="center",
+        )  # fmt: skip
+
+
+def _readings(norm: str) -> list[Line2D]:
+    return [
+        _line(COLORS[norm], "--", f"{norm} norm, moving statistics"),
+        _line(COLORS[norm], "-", f"{norm} norm, population statistics"),
+    ]
+
+
+def _line(color: str, style: str, label: str) -> Line2D:
+    return Line2D([], [], color=color, linestyle=style, linewidth=2.2, label=label)
+
+
+def _label_epochs(axes: Axes, epochs: int, metric: str) -> None:
+    axes.set_xlabel("epoch")
+    axes.set_ylabel(NAMES.get(metric, metric))
+    axes.set_xlim(1, max(epochs, 2))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    if "accuracy" in metric:
+        axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
