@@ -416,7 +416,7 @@ def _from_keras() -> tuple[Records, str]:
         # Keras turns network errors into a bare Exception; anything unforeseen goes on.
         if type(error) is not Exception and not isinstance(error, (*_DAMAGE, ImportError)):
             raise
-        reason = error.__context__ if type(error) is Exception else error
+        reason = error.__context__ or error if type(error) is Exception else error
         raise DataError(
             f"Keras could not load CIFAR-10 ({reason}): check the network, or name the "
             f"official archive in {VARIABLE}."

@@ -164,7 +164,11 @@ class Verdict:
         sign = ">" if self.claim.direction > 0 else "<"
         bound = self.claim.direction * self.claim.smallest
         reason = f": {self.reason}" if self.reason else ""
-        provisional = f", provisional (n = {self.effect.n})" if self.word != "not judged" and self.effect.n <= 3 else ""
+        provisional = (
+            f", provisional (n = {self.effect.n})"
+            if self.word != "not judged" and self.effect.n <= 3
+            else ""
+        )
         return (
             f"Claim     {self.claim.statement}\n"
             f"Rule      supported if the interval of «{self.claim.effect}» lies {sign} {_format(bound, '+.1pp')} pp\n"

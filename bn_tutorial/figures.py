@@ -49,11 +49,22 @@ STYLE = {
     "savefig.transparent": True,
     "svg.hashsalt": "bn_tutorial",
     **dict.fromkeys(
-        ("text.color", "axes.labelcolor", "axes.titlecolor", "axes.edgecolor", "xtick.color", "ytick.color"),
+        (
+            "text.color",
+            "axes.labelcolor",
+            "axes.titlecolor",
+            "axes.edgecolor",
+            "xtick.color",
+            "ytick.color",
+        ),
         INK,
     ),
 }
 
+#: The normalisers that use moving statistics at inference.
+MOVING = ("batch", "ghost", "renorm")
+
+#: What the metrics of a run are called on an axis.
 NAMES = {
     "accuracy": "training accuracy",
     "loss": "training loss",
@@ -81,12 +92,29 @@ def curve(axes: Axes, runs: Runs, metric: str, *, color: str | None = None) -> N
     """
     (recipe,) = runs.recipes
     color = color or COLORS[recipe.norm]
-    dashed = recipe.norm in ("batch", "ghost", "renorm") and metric in ("val_accuracy", "val_loss")
+    dashed = recipe.norm in MOVING and metric in ("val_accuracy", "val_loss")
     courses, epochs = runs.curves(metric), np.arange(1, recipe.epochs + 1)
-    axes.plot(epochs, courses.T, color=color, linewidth=0.7, alpha=0.55, linestyle="--" if dashed else "-")
+    axes.plot(
+        epochs, courses.T, color=color, linewidth=0.7, alpha=0.55, linestyle="--" if dashed else "-"
+    )
     bands = [interval(column) for column in courses.T]
-    axes.plot(epochs, [b.mean for b in bands], color=color, linewidth=2.2, linestyle="--" if dashed else "-")
-    axes.fill_between(epochs, [b.low for b in bands], [b.high for b in bands], color=color, alpha=0.15, linewidth=0)
+    axes.plot(
+        epochs,
+        [b.mean for b in bands],
+        color=color,
+        linewidth=2.2,
+        linestyle="--" if dashed else "-",
+    )
+    limits = axes.dataLim.frozen()  # a wide interval must not squeeze the curves
+    axes.fill_between(
+        epochs,
+        [b.low for b in bands],
+        [b.high for b in bands],
+        color=color,
+        alpha=0.15,
+        linewidth=0,
+    )
+    axes.dataLim.set(limits)
     _label_epochs(axes, recipe.epochs, metric)
 
 
@@ -113,7 +141,7 @@ def learning_curves(runs: Runs, metrics: Sequence[str] = ("accuracy", "loss")) -
             for recipe in runs.recipes:
                 curve(column[0], runs.of(recipe), metric)
                 curve(column[1], runs.of(recipe), f"val_{metric}")
-                if recipe.norm == "batch":
+                if recipe.norm in MOVING:
                     curve(column[1], runs.of(recipe), f"val_{metric}_population")
             column[0].set_xlabel("")
         legend(figure, runs)
@@ -154,7 +182,10 @@ def batch_size_grid(runs: Runs, metric: str = "accuracy") -> Figure:
 
 
 def effects(
-    intervals: Mapping[str, Interval], *, smallest: float = 0.01, colors: Mapping[str, str] | None = None
+    intervals: Mapping[str, Interval],
+    *,
+    smallest: float = 0.01,
+    colors: Mapping[str, str] | None = None,
 ) -> Figure:
     """Draw effects with their 95 % intervals and every seed, beside the smallest that matters.
 
@@ -179,8 +210,16 @@ def effects(
         for row, (label, effect) in enumerate(intervals.items()):
             color = (colors or {}).get(label, COLORS["batch"])
             mean, low, high = (100 * value for value in (effect.mean, effect.low, effect.high))
-            axes.plot([low, high], [row, row], color=color, linewidth=3, alpha=0.5, solid_capstyle="butt")
-            axes.plot(100 * np.array(effect.values), np.full(effect.n, row), "|", color=color, markersize=11)
+            axes.plot(
+                [low, high], [row, row], color=color, linewidth=3, alpha=0.5, solid_capstyle="butt"
+            )
+            axes.plot(
+                100 * np.array(effect.values),
+                np.full(effect.n, row),
+                "|",
+                color=color,
+                markersize=11,
+            )
             axes.plot(mean, row, "o", color=color, markersize=7)
         axes.set_yticks(range(len(intervals)), list(intervals))
         axes.set_ylim(len(intervals) - 0.5, -0.5)
@@ -189,12 +228,22 @@ def effects(
     return figure
 
 
-def legend(figure: Figure, runs: Runs) -> None:
-    """Put below the panels which line belongs to which normaliser and which statistics."""
+def legend(figure: Figure, runs: Runs, *, population: bool = True) -> None:
+    """Put below the panels which line belongs to which normaliser and which statistics.
+
+    Parameters
+    ----------
+    figure : matplotlib.figure.Figure
+        Where to put it.
+    runs : Runs
+        Whose normalisers to name.
+    population : bool
+        Whether the figure shows population statistics, too.
+    """
     handles = []
     for norm in dict.fromkeys(recipe.norm for recipe in runs.recipes):
-        if norm == "batch":
-            handles += _readings(norm)
+        if norm in MOVING:
+            handles += _readings(norm)[: 2 if population else 1]
         else:
             handles.append(_line(COLORS[norm], "-", f"{norm} norm" if norm else "without"))
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))

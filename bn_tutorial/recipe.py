@@ -123,7 +123,9 @@ class Recipe:
             names = ", ".join(map(repr, allowed)) or "no options"
             self._refuse("norm_options", f"{names} for norm={self.norm!r}, not {sorted(unknown)}")
         for name, value in options.items():
-            if not _is_number(value) and not (name in ("center", "scale") and value in (True, False)):
+            if not _is_number(value) and not (
+                name in ("center", "scale") and value in (True, False)
+            ):
                 self._refuse("norm_options", f"a number for {name!r}")
         if not 0 <= options.get("momentum", 0.99) < 1:
             self._refuse("norm_options", "a momentum from 0 up to, but not including, 1")
@@ -141,7 +143,8 @@ class Recipe:
             size = options.get("size", self.batch_size)
             if not _is_count(size) or self.batch_size % int(size):
                 self._refuse(
-                    "norm_options", f"a ghost size that divides batch_size, which is {self.batch_size}"
+                    "norm_options",
+                    f"a ghost size that divides batch_size, which is {self.batch_size}",
                 )
 
     def _refuse(self, field: str, allowed: str) -> None:

@@ -1,0 +1,130 @@
+"""The site's own glue: evidence in prose, figures for light and dark, nothing stale."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import shutil
+import subprocess
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from docutils import nodes
+from sphinx.application import Sphinx
+from sphinx.util.docutils import SphinxRole
+
+import bn_tutorial
+from bn_tutorial import evidence
+from bn_tutorial.figures import INK, STYLE
+
+INK_DARK = "#e6edf3"
+_INK_BY_SCHEME = (
+    f"<style>svg{{--ink:{INK}}}"
+    f"@media (prefers-color-scheme:dark){{svg{{--ink:{INK_DARK}}}}}</style>"
+)
+
+
+def digest(*parts: str) -> str:
+    """Return a digest of what executed pages depend on: the library, versions, `parts`."""
+    text = repr([parts, *(metadata.version(name) for name in ("numpy", "keras", "tensorflow"))])
+    total = hashlib.sha256(text.encode())
+    for file in sorted(Path(bn_tutorial.__file__).parent.rglob("*")):
+        if file.suffix in (".py", ".toml"):
+            total.update(file.read_bytes())
+    return total.hexdigest()[:16]
+
+
+def provenance(profile: Any, data: Any) -> dict[str, str]:
+    """Return what the foot of each page says about this build."""
+    git = shutil.which("git")
+    commit = ""
+    if git:
+        answer = subprocess.run(
+            [git, "describe", "--always", "--dirty"], cwd=Path(__file__).parent, capture_output=True, text=True
+        )  # fmt: skip
+        commit = answer.stdout.strip()
+    return {
+        "profile": profile.name,
+        "data": f"{data.source}, digest {data.digest}",
+        "commit": commit or "unknown commit",
+        "versions": ", ".join(
+            f"{name} {metadata.version(name)}" for name in ("keras", "tensorflow")
+        ),
+    }
+
+
+def reset(gallery_conf: dict[str, Any], fname: str, when: str = "before") -> None:
+    """Give every script the house style to start from."""
+    import matplotlib.pyplot as plt
+
+    plt.rcdefaults()
+    plt.rcParams.update(STYLE)
+
+
+def scraper(block: Any, block_vars: dict[str, Any], gallery_conf: dict[str, Any]) -> str:
+    """Save each figure as one SVG whose ink follows the page's colour scheme."""
+    import matplotlib.pyplot as plt
+
+    rst = ""
+    for number, path in zip(plt.get_fignums(), block_vars["image_path_iterator"], strict=False):
+        figure, file = plt.figure(number), Path(path).with_suffix(".svg")
+        alt = " ".join(str(figure.get_label()).split())
+        if not alt:
+            raise ValueError(
+                f"{block_vars['src_file']}: figure {number} has no label to serve as its alt text"
+            )
+        figure.savefig(file, metadata={"Date": None})
+        head, mark, tail = file.read_text().replace(INK, "var(--ink)").partition("<defs>")
+        file.write_text(head + _INK_BY_SCHEME + mark + tail)
+        name = file.relative_to(gallery_conf["src_dir"]).as_posix()
+        rst += f"\n.. image:: /{name}\n   :alt: {alt}\n   :class: sphx-glr-single-img\n"
+    plt.close("all")
+    return rst
+
+
+class Evidence(SphinxRole):
+    """``{evidence}`group.name:.1pp```: a recorded value in prose."""
+
+    def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
+        name, _, spec = self.text.partition(":")
+        self.env.note_dependency(str(evidence.evidence_path(name.partition(".")[0])))
+        try:
+            text = evidence.quote(name, spec)
+        except (KeyError, ValueError, TypeError) as error:
+            message = self.inliner.reporter.error(
+                f"no evidence {self.text!r}: {error}", line=self.lineno
+            )
+            return [self.inliner.problematic(self.rawtext, self.rawtext, message)], [message]
+        return [nodes.inline(self.rawtext, text, classes=["evidence"])], []
+
+
+def prune(app: Sphinx) -> None:
+    """Delete what a removed or renamed script left in the output folder."""
+    conf = app.config.sphinx_gallery_conf
+    source, output = app.srcdir / conf["examples_dirs"], app.srcdir / conf["gallery_dirs"]
+    for copy in output.rglob("*.py"):
+        if not (source / copy.relative_to(output)).exists():
+            for file in (
+                *copy.parent.glob(f"{copy.stem}.*"),
+                *(copy.parent / "images").rglob(f"sphx_glr_{copy.stem}_*"),
+            ):
+                file.unlink()
+
+
+def copy_mathjax(app: Sphinx, exception: Exception | None) -> None:
+    """Serve MathJax from the site itself; it comes from the package sphinx-mathjax-offline."""
+    if exception is None and app.builder.format == "html":
+        spec = importlib.util.find_spec("sphinx-mathjax-offline")
+        source = Path(str(spec.origin)).parent / "static" / "mathjax"
+        target = Path(app.outdir, "_static", "mathjax")
+        fonts = "output/chtml/fonts/woff-v2"
+        shutil.copytree(source / fonts, target / fonts, dirs_exist_ok=True)
+        shutil.copy2(source / "tex-chtml.js", target)
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    app.add_role("evidence", Evidence())
+    app.connect("builder-inited", prune, priority=400)
+    app.connect("build-finished", copy_mathjax)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

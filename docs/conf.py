@@ -1,0 +1,84 @@
+"""Sphinx configuration."""
+
+import os
+import sys
+from pathlib import Path
+
+import bn_tutorial
+from bn_tutorial import load_cifar10, profile
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE / "_ext"))
+
+import bn_site
+
+project, author, release = "Batch normalisation", "the bn_tutorial authors", bn_tutorial.__version__
+copyright, language = "2026, the bn_tutorial authors", "en"
+extensions = [
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.mathjax",
+    "sphinx_gallery.gen_gallery",
+    "myst_nb",
+    "numpydoc",
+    "sphinxcontrib.bibtex",
+    "sphinx_design",
+    "sphinx_copybutton",
+    "bn_site",
+]
+exclude_patterns = ["_build", "**/*.ipynb"]  # sphinx-gallery's notebooks are downloads
+nitpicky = numfig = True
+bibtex_bibfiles = ["references.bib"]
+myst_enable_extensions = ["amsmath", "colon_fence", "deflist", "dollarmath"]
+copybutton_exclude = ".linenos, .gp"
+
+# --- what the pages are computed from
+PROFILE = profile()
+DATA = load_cifar10(PROFILE.source)
+html_baseurl = os.environ.get("BN_TUTORIAL_BASEURL", "https://example.org/bn_tutorial/")
+DIGEST = bn_site.digest(PROFILE.name, DATA.digest, html_baseurl)
+
+sphinx_gallery_conf = {
+    "examples_dirs": "../gallery",
+    "gallery_dirs": "auto_examples",
+    "backreferences_dir": "gen_modules/backreferences",
+    "doc_module": ("bn_tutorial",),
+    "image_scrapers": ("bn_site.scraper",),
+    "reset_modules": ("bn_site.reset",),
+    "within_subsection_order": "FileNameSortKey",
+    "notebook_images": True,
+    "remove_config_comments": True,
+    "show_signature": False,
+    "write_computation_times": False,  # its page loads scripts from other hosts
+    "run_stale_examples": True,  # training is stored, so a figure is never older than its code
+    "capture_repr": ("_repr_html_",),  # no <matplotlib ... object at 0x7f...> under the code
+}
+nb_execution_mode = "cache"
+nb_execution_cache_path = str(HERE / "_build" / "cells" / DIGEST)
+nb_execution_raise_on_error, nb_execution_timeout = True, 1800
+
+# --- the reference
+autodoc_typehints = "none"  # numpydoc's docstrings carry the types
+autosummary_generate = True
+numpydoc_class_members_toctree = False
+
+# --- HTML
+mathjax_path = "mathjax/tex-chtml.js"  # a local copy, see bn_site.copy_mathjax
+html_theme, html_title = "pydata_sphinx_theme", project
+html_theme_options = {
+    "collapse_navigation": True,
+    "navigation_with_keys": False,
+    "navbar_persistent": ["search-button-named"],
+    "footer_start": ["copyright"],
+    "footer_end": ["provenance"],
+}
+if DATA.is_sample:
+    html_theme_options["announcement"] = (
+        "Built from the small sample of CIFAR-10 that ships with the library: "
+        "the figures show how the site works, not how batch normalisation does."
+    )
+html_static_path, templates_path = ["_static"], ["_templates"]
+html_css_files, html_js_files = ["custom.css"], ["names.js"]
+html_favicon = "_static/favicon.svg"
+html_show_sourcelink = False
+html_context = {"default_mode": "auto", "provenance": bn_site.provenance(PROFILE, DATA)}
