@@ -1,5 +1,7 @@
+#!/usr/bin/env -S uv run --script
+
 # /// script
-# dependencies = ["nox[uv]"]
+# dependencies = ["nox[uv]>=2025.2.9"]
 # ///
 """Sessions: docs, tests, lint, bench. `python -m nox -s docs` builds the site."""
 
@@ -12,41 +14,43 @@ from pathlib import Path
 
 import nox
 
+nox.needs_version = ">=2025.2.9"
 nox.options.default_venv_backend = "uv|virtualenv"
 nox.options.error_on_missing_interpreters = True
-nox.options.sessions = ["lint", "tests", "docs"]
 
+PYPROJECT = nox.project.load_toml("pyproject.toml")
 HTML = Path("docs/_build/html")
 
 
 def has_gpu() -> bool:
     """Say whether an NVIDIA driver answers."""
     smi = shutil.which("nvidia-smi")
-    return bool(smi) and subprocess.run([smi, "-L"], capture_output=True).returncode == 0
+    if smi is None:
+        return False
+    return subprocess.run([smi, "-L"], check=False, capture_output=True).returncode == 0
 
 
-def install(session: nox.Session, *extras: str) -> None:
-    if has_gpu() and sys.platform == "linux":
-        extras = (*extras, "gpu")
-    session.install("--quiet", "-e", f".[{','.join(extras)}]" if extras else ".")
+def install(session: nox.Session, *groups: str) -> None:
+    """Install the project, for a GPU if there is one, and what the session needs."""
+    project = ".[gpu]" if has_gpu() and sys.platform == "linux" else "."
+    session.install("-q", "-e", project, *nox.project.dependency_groups(PYPROJECT, *groups))
 
 
 @nox.session
 def docs(session: nox.Session) -> None:
-    """Train what is missing and build the site: nox -s docs [-- --profile smoke|standard|full]."""
+    """Train what is missing and build the site [-- --profile smoke|standard|full]."""
     parser = argparse.ArgumentParser(prog="nox -s docs --")
     parser.add_argument("--profile", default=os.environ.get("BN_TUTORIAL_PROFILE", "standard"))
     options = parser.parse_args(session.posargs)
     install(session, "docs")
-    env = {"BN_TUTORIAL_PROFILE": options.profile, "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
-    session.run("python", "-c", "import bn_tutorial; bn_tutorial.profile()", env=env)
+    env = {"BN_TUTORIAL_PROFILE": options.profile}
     session.run("sphinx-build", "-W", "-n", "-q", "-b", "html", "docs", str(HTML), env=env)
     session.log(f"The site is ready: open {HTML / 'index.html'}")
 
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """Run the tests: nox -s tests [-- pytest's arguments]."""
+    """Run the tests [-- pytest's arguments]."""
     install(session, "docs", "test")
     session.run("pytest", *session.posargs)
 
@@ -54,16 +58,16 @@ def tests(session: nox.Session) -> None:
 @nox.session
 def lint(session: nox.Session) -> None:
     """Check style, types and packaging."""
-    install(session, "lint")
+    install(session, "lint", "test")
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
     session.run("mypy")
     session.run("sp-repo-review", ".")
 
 
-@nox.session
+@nox.session(default=False)
 def bench(session: nox.Session) -> None:
-    """Time the library against the notebook's loop: nox -s bench [-- bn-tutorial bench's options]."""
+    """Time the library against the notebook's loop [-- options of bn-tutorial bench]."""
     install(session)
     session.run("bn-tutorial", "bench", "--json", "bench.json", *session.posargs)
 

@@ -10,7 +10,8 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from bn_tutorial.data import DataError, Dataset, load_cifar10
+    from bn_tutorial.data import DataError, load_cifar10
+    from bn_tutorial.dataset import Dataset
     from bn_tutorial.models import build
     from bn_tutorial.profiles import Profile, profile
     from bn_tutorial.recipe import Recipe
@@ -21,7 +22,7 @@ __version__ = "0.1.0"
 
 _HOME = {
     "DataError": "data",
-    "Dataset": "data",
+    "Dataset": "dataset",
     "load_cifar10": "data",
     "build": "models",
     "Profile": "profiles",

@@ -29,8 +29,6 @@ import warnings
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -38,15 +36,11 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from . import storage
+from bn_tutorial import storage
+from bn_tutorial.dataset import CLASSES, SAMPLE_SOURCE, Dataset, Labels, Pixels
 
-Pixels = npt.NDArray[np.uint8]
-Labels = npt.NDArray[np.int32]
 Records = dict[str, Pixels]  # batch name -> (n, 3073): label, red, green and blue plane
 
-CLASSES = (
-    "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
-)  # fmt: skip
 OFFICIAL_MD5 = {  # of the six files of the binary version
     "data_batch_1": "5dd7e06a14cb22eb9f671a540d1b7c25",
     "data_batch_2": "5ea93a67294ea407fff1d09f752e9692",
@@ -74,7 +68,6 @@ KERAS_SECONDS = 30  # without an answer from the network
 NPM_LABELS = {"train_lables": TRAINING, "test_lables": ("test_batch",)}  # spelt like this
 
 SAMPLE = Path(__file__).with_name("sample")
-SAMPLE_SOURCE = "bundled sample"
 SAMPLE_SHA256 = "234ad8fb76f098c8157eee0451a46ce15ce777b35f0b98140ffb9a67a243e0c7"
 
 _WANTED = {
@@ -95,113 +88,6 @@ class DataError(RuntimeError):
 
 class _NotSetUp(DataError):
     """A source that nobody asked for yet; "auto" passes over it in silence."""
-
-
-@dataclass(frozen=True, eq=False)
-class Dataset:
-    """Labelled images for training and testing, checked on construction.
-
-    The arrays are kept as read-only views.
-
-    Parameters
-    ----------
-    x_train, x_test : ndarray of uint8, shape (n, 32, 32, 3)
-        Images: rows, columns, then red, green and blue from 0 to 255.
-    y_train, y_test : ndarray of integers, shape (n,)
-        For each image, its position in `classes`; kept as int32.
-    classes : tuple of str
-        Names of the classes.
-    source : str
-        Where the data came from, for people to read.
-
-    Attributes
-    ----------
-    digest : str
-        First 16 hexadecimal digits of the SHA-256 of images, labels and class names.
-
-    Raises
-    ------
-    ValueError
-        If a field is not as described; the message names it.
-    """
-
-    x_train: Pixels = field(repr=False)
-    y_train: Labels = field(repr=False)
-    x_test: Pixels = field(repr=False)
-    y_test: Labels = field(repr=False)
-    classes: tuple[str, ...] = CLASSES
-    source: str = "arrays given by the caller"
-
-    def __post_init__(self) -> None:
-        """Check every field."""
-        classes = tuple(self.classes)
-        if not all(isinstance(name, str) for name in classes) or len(set(classes)) < 2:
-            raise ValueError(f"classes is {classes!r}; it must hold two or more names.")
-        if len(set(classes)) < len(classes):
-            raise ValueError(f"classes is {classes!r}; no name may come twice.")
-        object.__setattr__(self, "classes", classes)
-        for part in ("train", "test"):
-            images = _checked_images(f"x_{part}", getattr(self, f"x_{part}"))
-            labels = _checked_labels(f"y_{part}", getattr(self, f"y_{part}"), len(classes))
-            if len(images) != len(labels):
-                raise ValueError(
-                    f"x_{part} has {len(images)} images and y_{part} has {len(labels)} labels; "
-                    "each image needs one label."
-                )
-            object.__setattr__(self, f"x_{part}", images)
-            object.__setattr__(self, f"y_{part}", labels)
-
-    @cached_property
-    def digest(self) -> str:
-        """First 16 hexadecimal digits of the SHA-256 of the contents."""
-        return self._sha256()[:16]
-
-    @property
-    def is_sample(self) -> bool:
-        """Whether these are images of the bundled sample rather than the whole CIFAR-10."""
-        return self.source.startswith(SAMPLE_SOURCE)
-
-    def subset(self, n: int) -> Dataset:
-        """Return the same data with only `n` training images; the test images all stay.
-
-        Each class keeps its share (rounded to whole images), and of each class the first
-        images are taken, so the same `n` always gives the same images.
-
-        Parameters
-        ----------
-        n : int
-            Number of training images, from 1 to ``len(x_train)``.
-
-        Raises
-        ------
-        ValueError
-            If `n` is not a whole number in that range.
-        """
-        available = len(self.x_train)
-        if not hasattr(n, "__index__") or not 1 <= n <= available:
-            raise ValueError(f"n is {n!r}; it must be a whole number from 1 to {available}.")
-        if n == available:
-            return self
-        counts = np.bincount(self.y_train, minlength=len(self.classes))
-        quotas, left_over = np.divmod(counts * n, available)
-        by_remainder = np.argsort(-left_over, kind="stable")
-        quotas[by_remainder[: n - quotas.sum()]] += 1
-        chosen = np.sort(
-            np.concatenate([np.flatnonzero(self.y_train == c)[:k] for c, k in enumerate(quotas)])
-        )
-        return replace(
-            self,
-            x_train=self.x_train[chosen],
-            y_train=self.y_train[chosen],
-            source=f"{self.source}, {n} of {available} training images",
-        )
-
-    def _sha256(self) -> str:
-        sha = hashlib.sha256(json.dumps(self.classes).encode())
-        for array in (self.x_train, self.y_train, self.x_test, self.y_test):
-            sha.update(repr(array.shape).encode())
-            sha.update(np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")).data)
-        return sha.hexdigest()
 
 
 def load_cifar10(source: str | os.PathLike[str] = "auto") -> Dataset:
@@ -589,37 +475,6 @@ def _write_sample(full: Dataset, folder: Path) -> None:
 
 
 # Checks of a Dataset's fields.
-
-
-def _checked_images(name: str, value: npt.ArrayLike) -> Pixels:
-    images = np.asarray(value)
-    if np.issubdtype(images.dtype, np.inexact) and not np.isfinite(images).all():
-        raise ValueError(f"{name} contains NaN or Inf; images must be uint8, from 0 to 255.")
-    if images.dtype != np.uint8:
-        raise ValueError(f"{name} has dtype {images.dtype}; images must be uint8, from 0 to 255.")
-    if images.ndim != 4 or images.shape[1:] != (32, 32, 3):
-        raise ValueError(f"{name} has shape {images.shape}; images must be (n, 32, 32, 3).")
-    if not len(images):
-        raise ValueError(f"{name} is empty; it must hold at least one image.")
-    return _read_only(images)
-
-
-def _checked_labels(name: str, value: npt.ArrayLike, classes: int) -> Labels:
-    labels = np.asarray(value)
-    if not np.issubdtype(labels.dtype, np.integer):
-        raise ValueError(f"{name} has dtype {labels.dtype}; labels must be integers.")
-    if labels.ndim != 1:
-        raise ValueError(f"{name} has shape {labels.shape}; labels must be (n,).")
-    wrong = labels[(labels < 0) | (labels >= classes)]
-    if len(wrong):
-        raise ValueError(f"{name} contains {wrong[0]}; labels must be from 0 to {classes - 1}.")
-    return _read_only(labels.astype(np.int32))
-
-
-def _read_only(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    view = array.view()
-    view.flags.writeable = False
-    return view
 
 
 def _say(line: str) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bn_tutorial.backend import GPUS, keras, tf
-from bn_tutorial.data import Dataset
+from bn_tutorial.dataset import Dataset
 from bn_tutorial.models import build
 from bn_tutorial.probes import batch_norms, population_statistics, sum_over_batches, with_statistics
 from bn_tutorial.recipe import Recipe
@@ -141,7 +141,10 @@ class _Program:
     ) -> Any:
         def measure(predict: Callable[[Any], Any]) -> list[Any]:
             def step(indices: Any) -> Any:
-                outputs, targets = predict(_batch(x_test, indices, shift, scale)), tf.gather(y_test, indices)
+                outputs, targets = (
+                    predict(_batch(x_test, indices, shift, scale)),
+                    tf.gather(y_test, indices),
+                )
                 losses = keras.losses.sparse_categorical_crossentropy(targets, outputs)
                 return tf.reduce_sum(losses), _hits(targets, outputs)
 

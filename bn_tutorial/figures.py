@@ -8,6 +8,7 @@ seeds, a bold one for their mean, a band for its 95 % interval.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -35,7 +36,7 @@ COLORS = {
 }
 
 #: Settings for matplotlib; the site's build starts every script with them.
-STYLE = {
+STYLE: dict[Any, Any] = {
     "figure.figsize": (7.2, 4.2),
     "figure.constrained_layout.use": True,
     "axes.spines.top": False,
@@ -265,7 +266,7 @@ def _readings(norm: str) -> list[Line2D]:
     ]
 
 
-def _line(color: str, style: str, label: str) -> Line2D:
+def _line(color: str, style: Literal["-", "--"], label: str) -> Line2D:
     return Line2D([], [], color=color, linestyle=style, linewidth=2.2, label=label)
 
 

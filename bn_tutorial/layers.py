@@ -47,8 +47,7 @@ def normalization(name: str, **options: Any) -> keras.layers.Layer:
         case "group":
             return keras.layers.GroupNormalization(**{"groups": DEFAULT_GROUPS, **options})
     raise ValueError(
-        f"there is no normaliser {name!r}: "
-        "choose batch, ghost, renorm, layer, instance or group."
+        f"there is no normaliser {name!r}: choose batch, ghost, renorm, layer, instance or group."
     )
 
 
@@ -85,7 +84,7 @@ class GhostBatchNormalization(keras.layers.BatchNormalization):
         ValueError
             In training, if the batch's size is not known when the graph is built.
         """
-        if not training or self.size is None:
+        if not (training and self.trainable) or self.size is None:
             return super().call(inputs, training=training, mask=mask)
         count = inputs.shape[0]
         if count is None:

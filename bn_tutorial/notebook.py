@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from bn_tutorial.backend import keras
-from bn_tutorial.data import Dataset
+from bn_tutorial.dataset import Dataset
 from bn_tutorial.recipe import Recipe
 
 

@@ -63,7 +63,8 @@ def population_statistics(
     """Compute the statistics that the moving ones estimate, for the weights as they are.
 
     Every layer's batch mean μ and variance σ² are averaged over `count` images, as
-    mean = E[μ] and variance = E[μ² + σ²] − E[μ]². Dropout is off, as it is at inference.
+    mean = E[μ] and variance = E[μ² + σ²] − E[μ]². Dropout is off, as it is at inference, and
+    every layer normalises by its batch's own statistics, ghost and renorm ones too.
     Neither weights nor moving statistics are touched: Keras computes them in a stateless
     scope in which the moving statistics start from zero, so that after one update they
     are (1 − momentum) times the batch's own.
@@ -90,7 +91,9 @@ def population_statistics(
     Wu & Johnson (2021), Rethinking "Batch" in BatchNorm, section 3.
     """
     layers = batch_norms(model)
-    zeros = [(tf.zeros_like(layer.moving_mean), tf.zeros_like(layer.moving_variance)) for layer in layers]
+    zeros = [
+        (tf.zeros_like(layer.moving_mean), tf.zeros_like(layer.moving_variance)) for layer in layers
+    ]
 
     def moments(indices: Any) -> Statistics:
         start = [
@@ -141,16 +144,17 @@ def with_statistics(model: keras.Model, images: Any, statistics: Statistics) -> 
 
 @contextlib.contextmanager
 def _deterministic(model: keras.Model) -> Iterator[None]:
-    """Switch off, in training mode, dropout and the splitting into ghost batches."""
+    """Switch off, in training mode, dropout, ghost batches and batch renormalisation."""
+    plain = {"rate": 0.0, "size": None, "renorm": False}
     changed = [
         (layer, name, getattr(layer, name))
         for layer in model.layers
-        for name in ("rate", "size")
+        for name in plain
         if isinstance(layer, (keras.layers.Dropout, keras.layers.BatchNormalization))
         and hasattr(layer, name)
     ]
     for layer, name, _ in changed:
-        setattr(layer, name, {"rate": 0.0, "size": None}[name])
+        setattr(layer, name, plain[name])
     try:
         yield
     finally:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -106,7 +107,7 @@ class Recipe:
             if not _is_count(getattr(self, field)):
                 self._refuse(field, "a whole number from 1")
         for field in ("learning_rate", "init_scale"):
-            if not _is_number(getattr(self, field)) or not 0 < getattr(self, field) < float("inf"):
+            if not _is_number(getattr(self, field)) or getattr(self, field) <= 0:
                 self._refuse(field, "a positive number")
         if not _is_number(self.dropout) or not 0 <= self.dropout < 1:
             self._refuse("dropout", "a number from 0 up to, but not including, 1")
@@ -114,8 +115,17 @@ class Recipe:
             self._refuse("train_size", "None or a whole number from 1")
         if self.train_size is not None and self.batch_size > self.train_size:
             self._refuse("batch_size", f"at most train_size, which is {self.train_size}")
-        object.__setattr__(self, "norm_options", dict(sorted(dict(self.norm_options).items())))
+        if not _is_options(self.norm_options):
+            self._refuse("norm_options", "a mapping from options to values")
         self._check_norm_options()
+        # equal recipes must have equal digests, so 1 becomes 1.0 and −0.0 becomes 0.0
+        for field in ("dropout", "init_scale", "learning_rate"):
+            object.__setattr__(self, field, float(getattr(self, field)) + 0.0)
+        options = {
+            name: float(value) + 0.0 if name in ("momentum", "epsilon") else value
+            for name, value in sorted(self.norm_options.items())
+        }
+        object.__setattr__(self, "norm_options", options)
 
     def _check_norm_options(self) -> None:
         options, allowed = self.norm_options, NORMS.get(self.norm or "", ())
@@ -123,9 +133,10 @@ class Recipe:
             names = ", ".join(map(repr, allowed)) or "no options"
             self._refuse("norm_options", f"{names} for norm={self.norm!r}, not {sorted(unknown)}")
         for name, value in options.items():
-            if not _is_number(value) and not (
-                name in ("center", "scale") and value in (True, False)
-            ):
+            if name in ("center", "scale"):
+                if not isinstance(value, bool):
+                    self._refuse("norm_options", f"True or False for {name!r}")
+            elif not _is_number(value):
                 self._refuse("norm_options", f"a number for {name!r}")
         if not 0 <= options.get("momentum", 0.99) < 1:
             self._refuse("norm_options", "a momentum from 0 up to, but not including, 1")
@@ -185,15 +196,24 @@ class Recipe:
             if field.name == "norm" or value == getattr(default, field.name):
                 continue
             if field.name == "norm_options":
-                words += [f"{name} {option:g}" for name, option in value.items()]
+                words += [f"{name} {option}" for name, option in value.items()]
             else:
                 words.append(f"{field.name.replace('_', ' ')} {value}")
         return ", ".join(words) or "baseline"
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+    """Return whether a value is a number that a float can hold: not NaN, not infinite."""
+    return (
+        isinstance(value, (int, float))
+        and not isinstance(value, bool)
+        and -sys.float_info.max <= value <= sys.float_info.max
+    )
 
 
 def _is_count(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+def _is_options(value: object) -> bool:
+    return isinstance(value, Mapping) and all(isinstance(name, str) for name in value)

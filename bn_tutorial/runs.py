@@ -159,7 +159,7 @@ class RunStore:
         """
         try:
             text = self.path(key).read_text("utf-8")
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
         except (OSError, UnicodeDecodeError):
             storage.set_aside(self.path(key), "cannot be read")

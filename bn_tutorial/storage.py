@@ -55,7 +55,7 @@ def write(path: Path, fill: Callable[[BinaryIO], object]) -> None:
             fill(file)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(name, path)
+        Path(name).replace(path)
     except OSError as error:
         raise _unwritable(path, error) from error
     finally:
@@ -86,12 +86,14 @@ def set_aside(path: Path, reason: str) -> None:
     """Rename a file that cannot be used, and warn; nothing is deleted."""
     aside = path.with_name(f"{path.name}.unusable")
     try:
-        os.replace(path, aside)
+        path.replace(aside)
     except FileNotFoundError:  # another process was faster
         return
     except OSError as error:
         raise _unwritable(path, error) from error
-    warnings.warn(f"{path.name} in {path.parent} {reason}; it was set aside as {aside.name}.", stacklevel=2)
+    warnings.warn(
+        f"{path.name} in {path.parent} {reason}; it was set aside as {aside.name}.", stacklevel=2
+    )
 
 
 def remove(folder: Path) -> None:

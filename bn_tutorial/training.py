@@ -12,18 +12,18 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from types import ModuleType
-from typing import Protocol
+from typing import Protocol, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from bn_tutorial import backend, data, engine, layers, models, probes, recipe, storage
-from bn_tutorial.data import Dataset
+from bn_tutorial import backend, dataset, engine, layers, models, probes, recipe, storage
+from bn_tutorial.dataset import Dataset
 from bn_tutorial.recipe import Recipe
 from bn_tutorial.runs import FORMAT, Run, Runs, RunStore
 
 #: The modules whose code decides what a run's numbers are.
-_PASSED_THROUGH = (backend, data, engine, layers, models, probes, recipe)
+_PASSED_THROUGH = (backend, dataset, engine, layers, models, probes, recipe)
 
 
 class Engine(Protocol):
@@ -132,8 +132,9 @@ def _code_digest(module: ModuleType | None) -> str:
         raise ValueError("an engine must be defined in a module, so that its code can be stored.")
     tree = ast.parse(inspect.getsource(module))
     for node in ast.walk(tree):
-        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and ast.get_docstring(node):
-            node.body = node.body[1:]
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)):
+            first_is_docstring = ast.get_docstring(node) is not None
+            node.body = node.body[first_is_docstring:]
     return hashlib.sha256(ast.dump(tree).encode()).hexdigest()
 
 
@@ -194,7 +195,7 @@ class _Report:
         self.overall = self.bars.add_task(f"all {self.count} runs", total=epochs)
         self.current = self.overall
 
-    def __enter__(self) -> _Report:
+    def __enter__(self) -> Self:
         self.bars.start()
         return self
 
@@ -216,11 +217,15 @@ class _Report:
         if self.current != self.overall:
             self.bars.remove_task(self.current)
             self.current = self.overall
-        outcome = "diverged" if run.diverged else f"{run.history['val_accuracy'][-1]:.1%} of the test images right"
+        right = f"{run.history['val_accuracy'][-1]:.1%} of the test images right"
+        outcome = "diverged" if run.diverged else right
         self.say(
             f"[{self.done}/{self.count}] {run.recipe.label}, seed {run.seed}: "
             f"{outcome}, {run.provenance['seconds']:.0f} s"
         )
 
     def say(self, line: str) -> None:
-        self.console.print(line, markup=False) if self.console.is_terminal else print(line, file=sys.stderr)
+        if self.console.is_terminal:
+            self.console.print(line, markup=False)
+        else:
+            print(line, file=sys.stderr)

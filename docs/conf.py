@@ -16,7 +16,6 @@ project, author, release = "Batch normalisation", "the bn_tutorial authors", bn_
 copyright, language = "2026, the bn_tutorial authors", "en"
 extensions = [
     "sphinx.ext.autodoc",
-    "sphinx.ext.autosummary",
     "sphinx.ext.mathjax",
     "sphinx_gallery.gen_gallery",
     "myst_nb",
@@ -59,8 +58,7 @@ nb_execution_raise_on_error, nb_execution_timeout = True, 1800
 
 # --- the reference
 autodoc_typehints = "none"  # numpydoc's docstrings carry the types
-autosummary_generate = True
-numpydoc_class_members_toctree = False
+numpydoc_show_class_members = False
 
 # --- HTML
 mathjax_path = "mathjax/tex-chtml.js"  # a local copy, see bn_site.copy_mathjax

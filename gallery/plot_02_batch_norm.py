@@ -68,9 +68,9 @@ figure.set_label(
 )
 
 # %%
-# On the left, batch normalisation seems to do all that was promised. On the right, the dashed
-# curve is what a student who looks at Keras's plot has to judge it by. Three questions, each with
-# its rule fixed beforehand:
+# The left panel shows how fast the training images are fitted. In the right one, the dashed curve
+# is all that a student who looks at Keras's plot has to judge the network by. Three questions, each
+# with its rule fixed beforehand:
 
 from bn_tutorial.evidence import difference, judge, record, roughness
 
@@ -101,10 +101,10 @@ for verdict in (fits_faster, notebook_curve, jagged):
 # Training fits the weights to batches that are normalised by *their own* mean and variance. The
 # moving averages try to follow these, with a weight of 0.99 on the past. But the weights move on
 # with every step, and the hidden layer's inputs are all positive: a small change in the weights
-# shifts the mean of a unit's input by a lot, compared with its spread. So the averages lag, and
+# shifts the mean of a unit's input by a lot, compared with its spread. If the averages lag behind,
 # the network is tested with statistics that belong to somewhat older weights.
 #
-# If this is right, it can be checked without training anything else. Take the network as it
+# That can be checked without training anything else. Take the network as it
 # is, compute the mean and the variance of each unit over 10,000 training images (its *population
 # statistics*), and test again. No weight is touched.
 
@@ -126,8 +126,8 @@ for verdict in (hidden, better_network):
 # %%
 # And the remedy
 # --------------
-# If uncentred inputs make the averages lag, then centring them should help; it should also
-# help the baseline. So here are both networks again, with standardised inputs. This control tells
+# If it is uncentred inputs that make the averages lag, then centring them should help; and it may
+# help the baseline as well. So here are both networks again, with standardised inputs. This control tells
 # two things apart: what batch normalisation adds, and what it merely does in place of
 # standardising.
 

@@ -6,9 +6,9 @@ Batch normalisation estimates means and variances from a mini-batch, so a small 
 estimates. Wu and He (2018, table 2) saw the error of a large network rise from 23.6 % with 32
 images per batch and device to 34.7 % with 2. The notebook compared 32, 64, 128 and 256.
 
-**What you'll do:** train the batch-normalised network at four batch sizes. **What you'll see:** a
-trend in the curves that Keras draws, and whether it is one of the network or of its moving
-statistics. **How long it takes:** about three minutes on two cores.
+**What you'll do:** train the batch-normalised network at four batch sizes. **What you'll see:**
+what the curves that Keras draws say about the batch size, and whether it is true of the networks
+or only of their moving statistics. **How long it takes:** about three minutes on two cores.
 """
 
 # %%
@@ -93,8 +93,8 @@ for name, metric in (
 print("\n".join(verdict.sentence for verdict in verdicts.values()))
 
 # %%
-# Why the moving statistics suffer
-# --------------------------------
+# How long the moving statistics remember
+# ---------------------------------------
 # An exponential average with momentum 0.99 still gives its starting value the weight
 # :math:`0.99^t` after :math:`t` steps. An epoch has fewer steps when the batches are larger:
 

@@ -24,7 +24,8 @@ import pytest
 from PIL import Image
 
 from bn_tutorial import data
-from bn_tutorial.data import DataError, Dataset, load_cifar10
+from bn_tutorial.data import DataError, load_cifar10
+from bn_tutorial.dataset import Dataset
 
 PATH = os.environ.get("PATH", "")  # before any test changes it
 ROOT = Path(data.__file__).parents[1]

@@ -41,7 +41,7 @@ def provenance(profile: Any, data: Any) -> dict[str, str]:
     commit = ""
     if git:
         answer = subprocess.run(
-            [git, "describe", "--always", "--dirty"], cwd=Path(__file__).parent, capture_output=True, text=True
+            [git, "describe", "--always", "--dirty"], check=False, cwd=Path(__file__).parent, capture_output=True, text=True
         )  # fmt: skip
         commit = answer.stdout.strip()
     return {
