@@ -1,8 +1,8 @@
 """How long an epoch takes: the notebook's loop, the library's, and the matrix products alone.
 
 The three take turns, epoch by epoch in one process, so that whatever else the machine does
-hits them alike. All that each needs is counted: making its arrays, building, compiling,
-training and validating.
+hits them alike. All that each needs is counted: the notebook and the library make their
+arrays, build, compile, train and validate; the matrix products are compiled.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from bn_tutorial import backend, engine, notebook
@@ -49,7 +50,7 @@ class Ratio:
     high: float
 
     def __str__(self) -> str:
-        return f"{self.total:.2f} ({self.low:.2f}–{self.high:.2f})"
+        return f"{self.total:.2f}\n({self.low:.2f}–{self.high:.2f})"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -209,6 +210,7 @@ def table(result: Benchmark) -> Table:
     made_with = ", ".join(f"{name} {version}" for name, version in result.versions.items())
     warning = "\nOn so few images these times mean nothing." if result.data["sample"] else ""
     found = Table(
+        box=SIMPLE_HEAD,
         title=f"Seconds over {result.epochs} epochs, compilation and validation included",
         caption=f"{result.data['source']}; {result.device}, {result.cores} cores{memory}; {made_with}."
         "\nIn brackets: the median epoch, or the smallest and largest ratio of an epoch." + warning,
@@ -220,10 +222,10 @@ def table(result: Benchmark) -> Table:
     found.add_column("library / floor", justify="right")
     for one in result.measurements:
         found.add_row(
-            "baseline" if one.norm is None else f"{one.norm} norm",
+            _network(one.norm),
             str(one.batch_size),
             *(
-                f"{sum(values):.2f} ({statistics.median(values):.3f})"
+                f"{sum(values):.2f}\n({statistics.median(values):.3f})"
                 for values in (one.seconds[name] for name in ("notebook", "library", "floor"))
             ),
             str(one.ratio("notebook", "library")),
@@ -236,16 +238,23 @@ def _measure(recipe: Recipe, data: Dataset, report: Callable[[str], object]) -> 
     # What an earlier measurement left compiled, or on the device, must be paid for again.
     engine._program.cache_clear()
     engine._resident.cache_clear()
+    operands = _operands(recipe, data)
+    steps, rest = divmod(len(data.x_train), recipe.batch_size)
     contestants: dict[str, Contestant] = {
         "notebook": lambda on_epoch: notebook.fit(recipe, data, 0, on_epoch),
         "library": lambda on_epoch: engine.fit(recipe, data, 0, on_epoch),
-        "floor": lambda on_epoch: _floor(recipe, data, on_epoch),
+        "floor": lambda on_epoch: _floor(operands, steps, rest, recipe.epochs, on_epoch),
     }
+    name = f"{_network(recipe.norm)}, batch size {recipe.batch_size}"
     return Measurement(
         recipe.norm,
         recipe.batch_size,
-        _contest(contestants, recipe.epochs, lambda line: report(f"{recipe.label}, {line}")),
+        _contest(contestants, recipe.epochs, lambda line: report(f"{name}, {line}")),
     )
+
+
+def _network(norm: str | None) -> str:
+    return "baseline" if norm is None else f"{norm} norm"
 
 
 # Taking turns.
@@ -319,11 +328,11 @@ class _Turns:
 # The floor.
 
 
-def _floor(recipe: Recipe, data: Dataset, on_epoch: Callable[[], object]) -> None:
-    operands = _operands(recipe, data)
-    steps, rest = divmod(len(data.x_train), recipe.batch_size)
+def _floor(
+    operands: Sequence[Any], steps: int, rest: int, epochs: int, on_epoch: Callable[[], object]
+) -> None:
     products = tf.function(_products, jit_compile=True)
-    for _ in range(recipe.epochs):
+    for _ in range(epochs):
         for result in products(*operands, steps=steps, rest=rest):
             result.numpy()  # waits for the device
         on_epoch()

@@ -47,13 +47,18 @@ class _Group(click.Group):
     """Commands whose users' errors are one sentence on stderr and exit status 2."""
 
     def main(
-        self, args: Sequence[str] | None = None, prog_name: str | None = None, **extra: Any
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        **extra: Any,
     ) -> Any:
-        extra["standalone_mode"] = False  # in which click prints and ends by itself
+        """Run a command and end the process, whatever `standalone_mode` says."""
         with warnings.catch_warnings():
             warnings.showwarning = lambda message, *_, **__: _complain("Warning", message)
             try:
-                status = super().main(args, prog_name, **extra)
+                status = super().main(args, prog_name, complete_var, False, **extra)
             except click.Abort:
                 status = 130
             except click.ClickException as error:
@@ -266,6 +271,7 @@ def train(
 
 def _outcomes(runs: Runs) -> Table:
     """Return a table of one recipe's runs: a row for each seed, then mean and interval."""
+    from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
     from bn_tutorial.evidence import interval
@@ -273,6 +279,7 @@ def _outcomes(runs: Runs) -> Table:
     metrics = ("accuracy", "val_accuracy", "val_accuracy_population")
     first = next(iter(runs))
     table = Table(
+        box=SIMPLE_HEAD,
         title=first.recipe.label,
         caption=f"Accuracies after the last of {first.recipe.epochs} epochs, in %. "
         "Moving, population: the statistics with which batch normalisation tests.\n"
@@ -324,7 +331,9 @@ def stored(*, clear: bool, yes: bool) -> None:
         else:
             click.echo("Nothing was deleted.")
         return
-    runs = sorted(store.runs(), key=lambda run: str(run.provenance["created"]))
+    runs = sorted(
+        store.runs(), key=lambda run: (str(run.provenance["created"]), run.recipe.label, run.seed)
+    )
     if not runs:
         click.echo(f"No runs are stored in {store.folder}.")
         return
@@ -333,13 +342,16 @@ def stored(*, clear: bool, yes: bool) -> None:
 
 
 def _inventory(runs: list[Run]) -> Table:
+    from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    table = Table()
-    for heading in ("recipe", "seed", "test accuracy", "device", "data", "when"):
-        table.add_column(
-            heading, justify="right" if heading in ("seed", "test accuracy") else "left"
-        )
+    table = Table(box=SIMPLE_HEAD)
+    table.add_column("recipe")
+    for heading in ("seed", "test accuracy"):
+        table.add_column(heading, justify="right")
+    for heading in ("device", "data"):
+        table.add_column(heading)
+    table.add_column("when", no_wrap=True)
     for run in runs:
         made = run.provenance
         loop = "" if made["engine"] == "bn_tutorial.engine.fit" else f" ({made['engine']})"
@@ -349,7 +361,7 @@ def _inventory(runs: list[Run]) -> Table:
             str(run.seed),
             "diverged" if run.diverged else f"{100 * run.history['val_accuracy'][-1]:.2f} %",
             made["device"],
-            made["data"]["source"],
+            "bundled sample" if made["data"]["sample"] else made["data"]["source"],
             f"{when:%Y-%m-%d %H:%M}",
         )
     return table
@@ -433,14 +445,15 @@ def _check_targets(*targets: Path | None) -> None:
     files = [target.resolve() for target in targets if target]
     if len(set(files)) < len(files):
         raise click.ClickException(f"cannot write {files[0]} twice: name different files.")
-    for file in files:
-        if file.exists() and not file.is_file():
-            raise _unwritable(file, "it is not a regular file")
+    for target, file in zip(filter(None, targets), files, strict=True):
+        # /dev/stdout may lead to a regular file, but replacing that is not what was meant
+        if (file.exists() and not file.is_file()) or target.parent == Path("/dev"):
+            raise _unwritable(target, "it is not a regular file")
         try:
             with tempfile.TemporaryFile(dir=file.parent):
                 pass
         except OSError as error:
-            raise _unwritable(file, error.strerror or str(error)) from error
+            raise _unwritable(target, error.strerror or str(error)) from error
 
 
 def _write(target: Path, text: str) -> None:

@@ -109,8 +109,10 @@ class _Program:
         self.optimizer.build(self.model.trainable_variables)
         self.fresh = [variable.numpy() for variable in self.optimizer.variables]
         self.batch_size = recipe.batch_size
-        self.train = tf.function(self._train, jit_compile=jit)
-        self.evaluate = tf.function(self._evaluate, jit_compile=jit)
+        # a partial object of their own, or TensorFlow would take several programs for one
+        # function that is traced again and again, and warn
+        self.train = tf.function(functools.partial(self._train), jit_compile=jit)
+        self.evaluate = tf.function(functools.partial(self._evaluate), jit_compile=jit)
 
     def start(self, recipe: Recipe, seed: int) -> None:
         """Put the model and the optimiser into the state in which a run begins."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import textwrap
 import tomllib
 from collections.abc import Iterable, Mapping
 from importlib import resources
@@ -161,19 +162,20 @@ class Verdict:
         return self.claim.wording[self.word]
 
     def __str__(self) -> str:
-        sign = ">" if self.claim.direction > 0 else "<"
-        bound = self.claim.direction * self.claim.smallest
-        reason = f": {self.reason}" if self.reason else ""
-        provisional = (
-            f", provisional (n = {self.effect.n})"
-            if self.word != "not judged" and self.effect.n <= 3
-            else ""
-        )
-        return (
-            f"Claim     {self.claim.statement}\n"
-            f"Rule      supported if the interval of «{self.claim.effect}» lies {sign} {_format(bound, '+.1pp')} pp\n"
-            f"Effect    {self.effect:+.1pp}\n"
-            f"Verdict   {self.word}{reason}{provisional}"
+        beyond = "above" if self.claim.direction > 0 else "below"
+        bound = _format(self.claim.direction * self.claim.smallest, "+.1pp")
+        provisional = self.word != "not judged" and self.effect.n <= 3
+        verdict = f"{self.word}: {self.reason}" if self.reason else self.word
+        lines = {
+            "Claim": self.claim.statement,
+            "Effect": self.claim.effect,
+            "Rule": f"supported if its 95 % interval lies {beyond} {bound} percentage points",
+            "Measured": f"{self.effect:+.1pp}",
+            "Verdict": verdict + (f", provisional (n = {self.effect.n})" if provisional else ""),
+        }
+        return "\n".join(
+            textwrap.fill(line, 78, initial_indent=f"{name:10}", subsequent_indent=10 * " ")
+            for name, line in lines.items()
         )
 
 

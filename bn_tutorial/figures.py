@@ -276,4 +276,4 @@ def _label_epochs(axes: Axes, epochs: int, metric: str) -> None:
     axes.set_xlim(1, max(epochs, 2))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     if "accuracy" in metric:
-        axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+        axes.yaxis.set_major_formatter(PercentFormatter(1))

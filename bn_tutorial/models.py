@@ -34,7 +34,7 @@ def build(
     Returns
     -------
     keras.Sequential
-        Takes images of shape (n, *shape), float32, and gives class probabilities of shape
+        Takes images of shape (n, rows, columns, colours), float32, and gives class probabilities of shape
         (n, classes).
     """
     layers = [keras.layers.Input(shape)]

@@ -24,6 +24,7 @@ NORMS: dict[str, tuple[str, ...]] = {
     "group": ("groups", "epsilon", "center", "scale"),
 }
 DEFAULT_GROUPS = 8
+MAX_CNN_DEPTH = 5  # 32 pixels can be halved so often
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -106,6 +107,10 @@ class Recipe:
         for field in ("width", "depth", "batch_size", "epochs"):
             if not _is_count(getattr(self, field)):
                 self._refuse(field, "a whole number from 1")
+        if self.model == "cnn" and self.depth > MAX_CNN_DEPTH:
+            self._refuse(
+                "depth", f"at most {MAX_CNN_DEPTH} for model='cnn', as each layer halves the image"
+            )
         for field in ("learning_rate", "init_scale"):
             if not _is_number(getattr(self, field)) or getattr(self, field) <= 0:
                 self._refuse(field, "a positive number")
@@ -142,14 +147,19 @@ class Recipe:
             self._refuse("norm_options", "a momentum from 0 up to, but not including, 1")
         if options.get("epsilon", 1e-3) < 0:
             self._refuse("norm_options", "an epsilon of 0 or more")
-        if self.norm == "instance" and self.model != "cnn":
-            self._refuse(
-                "norm", f"another one for model={self.model!r}: over a single number it erases it"
-            )
         if self.norm == "group":
             groups = options.get("groups", DEFAULT_GROUPS)
             if not _is_count(groups) or self.width % int(groups):
                 self._refuse("norm_options", f"groups that divide the width, which is {self.width}")
+        numbers = {"instance": 1, "layer": self.width}
+        if self.norm == "group":
+            numbers["group"] = self.width // int(options.get("groups", DEFAULT_GROUPS))
+        if self.model != "cnn" and numbers.get(self.norm or "") == 1:
+            self._refuse(
+                "norm",
+                f"another one for model={self.model!r}, or one that spans more of the width, "
+                f"which is {self.width}: over a single number it erases it",
+            )
         if self.norm == "ghost":
             size = options.get("size", self.batch_size)
             if not _is_count(size) or self.batch_size % int(size):

@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 import math
+import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -154,21 +155,25 @@ class RunStore:
     def get(self, key: str) -> Run | None:
         """Return a run, or None if it is not stored.
 
-        A file that is truncated, edited by hand or of another format is set aside with a
-        warning, and counts as not stored.
+        A file that is truncated, edited by hand or of another format is set aside (if the
+        folder can be written) with a warning, and counts as not stored.
         """
         try:
             text = self.path(key).read_text("utf-8")
         except (FileNotFoundError, NotADirectoryError):
             return None
         except (OSError, UnicodeDecodeError):
-            storage.set_aside(self.path(key), "cannot be read")
-            return None
+            return self._set_aside(key, "cannot be read")
         try:
             return _parse(text)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            storage.set_aside(self.path(key), f"is not a run of this version ({error})")
-            return None
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            return self._set_aside(key, f"is not a run of this version ({error})")
+
+    def _set_aside(self, key: str, reason: str) -> None:
+        try:
+            storage.set_aside(self.path(key), reason)
+        except storage.StorageError as error:
+            warnings.warn(f"{key}.json in {self.folder} {reason}; {error}", stacklevel=3)
 
     def put(self, key: str, run: Run) -> None:
         """Store a run.

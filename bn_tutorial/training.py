@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from types import ModuleType
-from typing import Protocol, Self
+from typing import IO, Protocol, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -24,6 +24,10 @@ from bn_tutorial.runs import FORMAT, Run, Runs, RunStore
 
 #: The modules whose code decides what a run's numbers are.
 _PASSED_THROUGH = (backend, dataset, engine, layers, models, probes, recipe)
+
+
+#: Where progress goes; None means ``sys.stderr``.
+REPORT_TO: IO[str] | None = None
 
 
 class Engine(Protocol):
@@ -76,7 +80,7 @@ def train(
     seeds = sorted(dict.fromkeys(seeds))
     if not wanted or not seeds:
         raise ValueError("there is nothing to train: give at least one recipe and one seed.")
-    if not all(isinstance(seed, int) and seed >= 0 for seed in seeds):
+    if any(int(seed) != seed or seed < 0 for seed in seeds):
         raise ValueError(f"seeds={seeds} are impossible: they must be whole numbers from 0.")
     for one in wanted:
         _check_fits(one, data)
@@ -178,7 +182,8 @@ class _Report:
     """Progress: bars on a terminal, else a line for each run, both on stderr."""
 
     def __init__(self, missing: list[tuple[Recipe, int]]) -> None:
-        self.console = Console(stderr=True, soft_wrap=True, highlight=False)
+        self.file = REPORT_TO or sys.stderr
+        self.console = Console(file=self.file, soft_wrap=True, highlight=False)
         self.bars = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -228,4 +233,4 @@ class _Report:
         if self.console.is_terminal:
             self.console.print(line, markup=False)
         else:
-            print(line, file=sys.stderr)
+            print(line, file=self.file)

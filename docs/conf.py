@@ -27,6 +27,7 @@ extensions = [
 ]
 exclude_patterns = ["_build", "**/*.ipynb"]  # sphinx-gallery's notebooks are downloads
 nitpicky = numfig = True
+nitpick_ignore = [("py:class", "collections.abc.Callable")]
 bibtex_bibfiles = ["references.bib"]
 myst_enable_extensions = ["amsmath", "colon_fence", "deflist", "dollarmath"]
 copybutton_exclude = ".linenos, .gp"
@@ -54,6 +55,7 @@ sphinx_gallery_conf = {
 }
 nb_execution_mode = "cache"
 nb_execution_cache_path = str(HERE / "_build" / "cells" / DIGEST)
+nb_output_stderr = "remove"  # progress
 nb_execution_raise_on_error, nb_execution_timeout = True, 1800
 
 # --- the reference
@@ -65,6 +67,7 @@ mathjax_path = "mathjax/tex-chtml.js"  # a local copy, see bn_site.copy_mathjax
 html_theme, html_title = "pydata_sphinx_theme", project
 html_theme_options = {
     "collapse_navigation": True,
+    "header_links_before_dropdown": 6,
     "navigation_with_keys": False,
     "navbar_persistent": ["search-button-named"],
     "footer_start": ["copyright"],
@@ -79,4 +82,5 @@ html_static_path, templates_path = ["_static"], ["_templates"]
 html_css_files, html_js_files = ["custom.css"], ["names.js"]
 html_favicon = "_static/favicon.svg"
 html_show_sourcelink = False
+html_last_updated_fmt, html_last_updated_use_utc = "%Y-%m-%d %H:%M UTC", True
 html_context = {"default_mode": "auto", "provenance": bn_site.provenance(PROFILE, DATA)}

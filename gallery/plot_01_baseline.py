@@ -87,7 +87,6 @@ standardized = plain.but(inputs="standardized")
 runs += train(standardized, data, seeds=range(budget.seeds))
 
 import matplotlib.pyplot as plt
-
 from bn_tutorial.figures import COLORS, INK, curve, mark_sample
 
 figure, (left, right) = plt.subplots(1, 2, figsize=(7.6, 3.6))
@@ -111,7 +110,8 @@ figure.set_label(
 # networks share cancels.
 
 effect = difference(
-    runs.of(plain).final("val_accuracy"), runs.of(standardized).final("val_accuracy")
+    runs.of(plain).final("val_accuracy"),
+    runs.of(standardized).final("val_accuracy"),
 )
 verdict = judge("inputs-alone", effect, sample=data.is_sample)
 print(verdict)
@@ -130,7 +130,9 @@ print(verdict.sentence)
 record(
     "baseline",
     accuracy=final,
-    accuracy_standardized=interval(runs.of(standardized).final("val_accuracy").values()),
+    accuracy_standardized=interval(
+        runs.of(standardized).final("val_accuracy").values()
+    ),
     inputs_alone=verdict,
     seeds=budget.seeds,
     epochs=budget.epochs,

@@ -41,7 +41,9 @@ data = load_cifar10(budget.source)
 plain = Recipe(epochs=budget.epochs)
 normalized = plain.but(norm="batch")
 assert build(normalized).count_params() == model.count_params()
-assert [w.shape for w in build(normalized).weights] == [w.shape for w in model.weights]
+assert [w.shape for w in build(normalized).weights] == [
+    w.shape for w in model.weights
+]
 
 runs = train([plain, normalized], data, seeds=range(budget.seeds))
 
@@ -53,7 +55,6 @@ runs = train([plain, normalized], data, seeds=range(budget.seeds))
 # their moving averages.
 
 import matplotlib.pyplot as plt
-
 from bn_tutorial.figures import curve, learning_curves, legend, mark_sample
 
 figure, panels = plt.subplots(1, 2, figsize=(7.6, 3.6))
@@ -88,7 +89,8 @@ notebook_curve = compare("notebook-curve", plain, normalized, "val_accuracy")
 jagged = judge(
     "jagged",
     difference(
-        roughness(runs.of(plain), "val_accuracy"), roughness(runs.of(normalized), "val_accuracy")
+        roughness(runs.of(plain), "val_accuracy"),
+        roughness(runs.of(normalized), "val_accuracy"),
     ),
     sample=data.is_sample,
 )
@@ -116,7 +118,9 @@ figure.set_label(
 
 # %%
 
-hidden = compare("hidden", normalized, normalized, "val_accuracy", "val_accuracy_population")
+hidden = compare(
+    "hidden", normalized, normalized, "val_accuracy", "val_accuracy_population"
+)
 better_network = compare(
     "better-network", plain, normalized, "val_accuracy", "val_accuracy_population"
 )
@@ -158,11 +162,19 @@ figure.set_label(
 # -------------------------
 
 hidden_std = compare(
-    "hidden-standardized", normalized_std, normalized_std, "val_accuracy", "val_accuracy_population"
+    "hidden-standardized",
+    normalized_std,
+    normalized_std,
+    "val_accuracy",
+    "val_accuracy_population",
 )
 inputs_alone = compare("inputs-alone", plain, plain_std, "val_accuracy")
 beyond_inputs = compare(
-    "beyond-inputs", plain_std, normalized_std, "val_accuracy", "val_accuracy_population"
+    "beyond-inputs",
+    plain_std,
+    normalized_std,
+    "val_accuracy",
+    "val_accuracy_population",
 )
 for verdict in (hidden_std, inputs_alone, beyond_inputs):
     print(verdict, end="\n\n")
@@ -188,7 +200,15 @@ figure.set_label(
 # %%
 # In words, as written beforehand for these verdicts:
 
-story = (fits_faster, notebook_curve, jagged, hidden, better_network, hidden_std, beyond_inputs)
+story = (
+    fits_faster,
+    notebook_curve,
+    jagged,
+    hidden,
+    better_network,
+    hidden_std,
+    beyond_inputs,
+)
 print("\n".join(verdict.sentence for verdict in story))
 
 # %%

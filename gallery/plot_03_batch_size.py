@@ -23,7 +23,9 @@ from bn_tutorial import Recipe, load_cifar10, profile, train
 budget = profile()
 data = load_cifar10(budget.source)
 sizes = (32, 64, 128, 256)
-recipes = {b: Recipe(norm="batch", batch_size=b, epochs=budget.epochs) for b in sizes}
+recipes = {
+    b: Recipe(norm="batch", batch_size=b, epochs=budget.epochs) for b in sizes
+}
 runs = train(recipes.values(), data, seeds=range(budget.seeds))
 
 # %%
@@ -54,7 +56,6 @@ figure.set_label(
 # --------------------------------------
 
 import matplotlib.pyplot as plt
-
 from bn_tutorial.evidence import difference, interval, judge, record
 from bn_tutorial.figures import COLORS, legend, mark_sample
 
@@ -62,9 +63,22 @@ figure, axes = plt.subplots(figsize=(6.4, 3.8))
 for metric, style in (("val_accuracy", "--"), ("val_accuracy_population", "-")):
     finals = {b: runs.of(recipes[b]).final(metric) for b in sizes}
     for seed in range(budget.seeds):
-        axes.plot(sizes, [finals[b][seed] for b in sizes], style, color=COLORS["batch"], lw=0.7)
+        axes.plot(
+            sizes,
+            [finals[b][seed] for b in sizes],
+            style,
+            color=COLORS["batch"],
+            lw=0.7,
+        )
     means = [interval(finals[b].values()) for b in sizes]
-    axes.plot(sizes, [m.mean for m in means], style, color=COLORS["batch"], lw=2.2, marker="o")
+    axes.plot(
+        sizes,
+        [m.mean for m in means],
+        style,
+        color=COLORS["batch"],
+        lw=2.2,
+        marker="o",
+    )
 axes.set_xscale("log", base=2)
 axes.set_xticks(sizes, [str(b) for b in sizes])
 axes.set_xlabel("batch size")
@@ -87,7 +101,9 @@ for name, metric in (
     ("batch-size-moving", "val_accuracy"),
     ("batch-size-population", "val_accuracy_population"),
 ):
-    effect = difference(runs.of(recipes[32]).final(metric), runs.of(recipes[256]).final(metric))
+    effect = difference(
+        runs.of(recipes[32]).final(metric), runs.of(recipes[256]).final(metric)
+    )
     verdicts[name] = judge(name, effect, sample=data.is_sample)
     print(verdicts[name], end="\n\n")
 print("\n".join(verdict.sentence for verdict in verdicts.values()))
@@ -100,7 +116,9 @@ print("\n".join(verdict.sentence for verdict in verdicts.values()))
 
 for b in sizes:
     steps = -(-len(data.x_train) // b)
-    print(f"batch {b:3}: {steps:5} steps an epoch, weight of the start {0.99**steps:.1e}")
+    print(
+        f"batch {b:3}: {steps:5} steps an epoch, weight of the start {0.99**steps:.1e}"
+    )
 
 # %%
 # So the same 100 steps or so of memory are a larger part of an epoch, and with Adam each of fewer

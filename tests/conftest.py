@@ -1,6 +1,9 @@
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from bn_tutorial.dataset import Dataset
 
 
 @pytest.fixture(autouse=True)
@@ -10,3 +13,13 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("BN_TUTORIAL_HOME", str(folder))
     monkeypatch.delenv("BN_TUTORIAL_CIFAR10", raising=False)
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny() -> Dataset:
+    """Return 100 training and 40 test images, noise over a pattern for each class."""
+    random = np.random.default_rng(0)
+    patterns = random.integers(0, 128, (10, 32, 32, 3))
+    labels = np.arange(140) % 10
+    images = (patterns[labels] + random.integers(0, 128, (140, 32, 32, 3))).astype(np.uint8)
+    return Dataset(images[:100], labels[:100], images[100:], labels[100:])

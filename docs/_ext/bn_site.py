@@ -6,6 +6,7 @@ import hashlib
 import importlib.util
 import shutil
 import subprocess
+import sys
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxRole
 
 import bn_tutorial
-from bn_tutorial import evidence
+from bn_tutorial import evidence, training
 from bn_tutorial.figures import INK, STYLE
 
 INK_DARK = "#e6edf3"
@@ -121,6 +122,10 @@ def copy_mathjax(app: Sphinx, exception: Exception | None) -> None:
         fonts = "output/chtml/fonts/woff-v2"
         shutil.copytree(source / fonts, target / fonts, dirs_exist_ok=True)
         shutil.copy2(source / "tex-chtml.js", target)
+
+
+# what a page prints must not depend on what was trained by this build
+training.REPORT_TO = sys.__stderr__
 
 
 def setup(app: Sphinx) -> dict[str, bool]:

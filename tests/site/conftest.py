@@ -1,0 +1,66 @@
+"""The site, built once in the profile `smoke`, for all tests of it."""
+
+import dataclasses
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from bs4 import BeautifulSoup
+
+ROOT = Path(__file__).parents[2]
+
+
+@dataclasses.dataclass(frozen=True)
+class Site:
+    """A built site.
+
+    Parameters
+    ----------
+    html : Path
+        Its root.
+    home : Path
+        The storage folder that the build used.
+    """
+
+    html: Path
+    home: Path
+
+    def pages(self) -> dict[str, BeautifulSoup]:
+        """Return all pages that people read, by their path below the root."""
+        return {
+            path.relative_to(self.html).as_posix(): BeautifulSoup(path.read_text(), "html.parser")
+            for path in sorted(self.html.rglob("*.html"))
+            if "_static" not in path.parts
+        }
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
+    folder = tmp_path_factory.mktemp("site")
+    for part in ("docs", "gallery", "bn_tutorial"):  # so that nothing is written into the checkout
+        shutil.copytree(
+            ROOT / part,
+            folder / part,
+            ignore=shutil.ignore_patterns("_build", "auto_examples", "gen_modules", "__pycache__"),
+        )
+    for file in ROOT.glob("*.md"):
+        shutil.copy(file, folder)
+    built = Site(folder / "html", folder / "home")
+    result = subprocess.run(
+        [sys.executable, "-m", "sphinx", "-W", "-n", "-q", "-b", "html", "docs", str(built.html)],
+        cwd=folder,
+        env=smoke(built.home),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    return built
+
+
+def smoke(home: Path) -> dict[str, str]:
+    """Return the environment of a process that runs in the profile `smoke`."""
+    return {**os.environ, "BN_TUTORIAL_PROFILE": "smoke", "BN_TUTORIAL_HOME": str(home)}

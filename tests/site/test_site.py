@@ -1,0 +1,120 @@
+"""The built pages: figures, quoted numbers, links, and nothing from elsewhere."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from urllib.parse import unquote, urldefrag, urlsplit
+
+import pytest
+
+from bn_tutorial import evidence
+
+from .conftest import ROOT, Site, smoke
+
+SCRIPTS = sorted((ROOT / "gallery").glob("plot_*.py"))
+ROLE = re.compile(r"\{evidence\}`([^`]+)`")
+EXECUTED = [page for page in (ROOT / "docs").glob("*.md") if "{code-cell}" in page.read_text()]
+
+
+def test_every_figure_is_there_and_has_a_written_alternative(site: Site) -> None:
+    figures = 0
+    for name, page in site.pages().items():
+        for image in page.select("article img"):
+            source = (site.html / name).parent / unquote(str(image["src"]))
+            alt = str(image.get("alt", ""))
+            assert source.is_file(), f"{name} lacks {source.name}"
+            if "thumb" in source.name:  # its link says in words where it leads
+                continue
+            assert len(alt.split()) > 3, f"{name}: {source.name} has the alternative text {alt!r}"
+            figures += "sphx_glr_plot" in source.name 
+    assert figures >= 10
+
+
+def test_gallery_figures_follow_the_colour_scheme(site: Site) -> None:
+    for file in (site.html / "_images").glob("sphx_glr_plot*_0??.svg"):
+        text = file.read_text()
+        assert "prefers-color-scheme:dark" in text
+        assert "var(--ink)" in text
+        assert "#1f2328;" not in text.partition("</style>")[2]
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
+def test_a_script_s_page_shows_figures_and_a_verdict(site: Site, script: Path) -> None:
+    page = site.pages()[f"auto_examples/{script.stem}.html"]
+    output = " ".join(block.get_text() for block in page.select(".sphx-glr-script-out"))
+    assert page.select("img.sphx-glr-single-img")
+    assert "not judged: this is the bundled sample" in output
+    assert "seed 0" not in output  # progress does not belong on a page
+
+
+@pytest.mark.parametrize("source", EXECUTED, ids=lambda path: path.stem)
+def test_every_cell_was_executed(site: Site, source: Path) -> None:
+    page = site.pages()[f"{source.stem}.html"]
+    cells = page.select(".cell")
+    assert len(cells) == source.read_text().count("{code-cell}")
+    assert all(cell.select(".cell_output") for cell in cells)
+
+
+def test_every_quoted_number_stands_in_the_evidence(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BN_TUTORIAL_HOME", str(site.home))
+    monkeypatch.setenv("BN_TUTORIAL_PROFILE", "smoke")
+    quoted = 0
+    for source in (ROOT / "docs").glob("*.md"):
+        page = site.pages()[f"{source.stem}.html"]
+        expected = [
+            evidence.quote(*role.partition(":")[::2]) for role in ROLE.findall(source.read_text())
+        ]
+        assert [span.get_text() for span in page.select("span.evidence")] == expected
+        quoted += len(expected)
+    assert quoted >= 10
+
+
+def test_every_link_within_the_site_leads_somewhere(site: Site) -> None:
+    pages = site.pages()
+    for name, page in pages.items():
+        for link in page.select("a[href]"):
+            url, anchor = urldefrag(str(link["href"]))
+            if urlsplit(url).scheme:
+                continue
+            target = ((site.html / name).parent / unquote(url)).resolve() if url else site.html / name
+            assert target.exists(), f"{name} links to {url}"
+            if anchor and target.suffix == ".html":
+                other = pages[target.relative_to(site.html.resolve()).as_posix()] if url else page
+                assert other.find(id=anchor), f"{name} links to {url}#{anchor}"
+
+
+def test_no_page_asks_another_host_for_anything(site: Site) -> None:
+    for name, page in site.pages().items():
+        for tag in page.select("script[src], img[src], iframe[src], link[rel=stylesheet][href]"):
+            address = str(tag.get("src") or tag.get("href"))
+            assert not urlsplit(address).netloc, f"{name} asks for {address}"
+
+
+def test_every_page_says_that_it_was_built_from_the_sample(site: Site) -> None:
+    for name, page in site.pages().items():
+        if name.startswith(("genindex", "search", "py-modindex")):
+            continue
+        assert page.select_one(".bd-header-announcement"), name
+        assert "smoke" in page.select_one(".provenance").get_text(), name  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
+def test_a_downloaded_script_runs_by_itself(site: Site, script: Path, tmp_path: Path) -> None:
+    (download,) = (site.html / "_downloads").rglob(script.name)
+    folder = tmp_path / "elsewhere"
+    folder.mkdir()
+    result = subprocess.run(
+        [sys.executable, "-W", "error", str(download)],
+        cwd=folder,
+        env={**smoke(site.home), "MPLBACKEND": "agg"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    assert "not judged" in result.stdout
+    assert result.stderr == ""  # nothing to train, and no chatter
+    assert list(folder.iterdir()) == []

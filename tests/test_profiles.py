@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from bn_tutorial.data import SOURCES
+from bn_tutorial.profiles import PROFILES, Profile, profile
+
+
+@pytest.mark.parametrize("name", ["smoke", "standard", "full"])
+def test_the_variable_names_the_profile(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BN_TUTORIAL_PROFILE", name)
+    assert profile() is PROFILES[name]
+    assert profile().name == name
+
+
+def test_standard_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("BN_TUTORIAL_PROFILE", raising=False)
+    assert profile().name == "standard"
+    monkeypatch.setenv("BN_TUTORIAL_PROFILE", "")
+    assert profile().name == "standard"
+
+
+@pytest.mark.parametrize("name", ["Smoke", "fast", "standard "])
+def test_an_unknown_profile_is_refused_in_one_sentence(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BN_TUTORIAL_PROFILE", name)
+    with pytest.raises(ValueError, match="there is no profile") as refusal:
+        profile()
+    assert str(refusal.value) == f"there is no profile {name!r}: choose smoke, standard, full."
+
+
+@pytest.mark.parametrize("one", PROFILES.values())
+def test_each_profile_is_one_that_experiments_can_use(one: Profile) -> None:
+    assert one.source in SOURCES
+    assert one.seeds >= 2  # no figure from one seed
+    assert one.epochs >= 1
+    assert dataclasses.is_dataclass(one)
+
+
+def test_a_larger_profile_has_more_seeds() -> None:
+    seeds = [one.seeds for one in PROFILES.values()]
+    assert seeds == sorted(seeds)
+    assert PROFILES["smoke"].source == "sample"
