@@ -216,16 +216,14 @@ def table(result: Benchmark) -> Table:
         "\nIn brackets: the median epoch, or the smallest and largest ratio of an epoch." + warning,
         caption_justify="left",
     )
-    for name in ("network", "batch size", "notebook", "library", "floor"):
-        found.add_column(name, justify="left" if name == "network" else "right")
-    found.add_column("notebook / library", justify="right")
-    found.add_column("library / floor", justify="right")
+    found.add_column("network")
+    for heading in ("notebook", "library", "floor", "notebook /\nlibrary", "library /\nfloor"):
+        found.add_column(heading, justify="right", overflow="fold")
     for one in result.measurements:
         found.add_row(
-            _network(one.norm),
-            str(one.batch_size),
+            f"{_network(one.norm)},\nbatch size {one.batch_size}",
             *(
-                f"{sum(values):.2f}\n({statistics.median(values):.3f})"
+                f"{sum(values):.2f}\n({statistics.median(values):.3g})"
                 for values in (one.seconds[name] for name in ("notebook", "library", "floor"))
             ),
             str(one.ratio("notebook", "library")),

@@ -281,13 +281,13 @@ def _outcomes(runs: Runs) -> Table:
     table = Table(
         box=SIMPLE_HEAD,
         title=first.recipe.label,
-        caption=f"Accuracies after the last of {first.recipe.epochs} epochs, in %. "
+        caption=f"Accuracies in %, after {first.recipe.epochs} epochs; mean ± half the 95 % interval. "
         "Moving, population: the statistics with which batch normalisation tests.\n"
         f"{first.provenance['data']['source']}; {first.provenance['device']}",
         caption_justify="left",
     )
     table.add_column("seed")
-    for heading in ("training", "test, moving", "test, population"):
+    for heading in ("training", "test,\nmoving", "test,\npopulation"):
         table.add_column(heading, justify="right")
     table.add_column("diverged")
     table.add_column("seconds", justify="right")
@@ -295,7 +295,7 @@ def _outcomes(runs: Runs) -> Table:
         table.add_row(
             str(run.seed),
             *("–" if run.diverged else f"{100 * run.history[name][-1]:.2f}" for name in metrics),
-            f"in epoch {len(run.history['loss'])}" if run.diverged else "no",
+            f"epoch {len(run.history['loss'])}" if run.diverged else "no",
             f"{run.provenance['seconds']:.1f}",
             end_section=run.seed == len(runs) - 1,
         )
@@ -308,8 +308,7 @@ def _outcomes(runs: Runs) -> Table:
             mean if diverged or found.n < 2 else f"{mean} ± {100 * (found.high - found.mean):.2f}"
         )
     seconds = interval(run.provenance["seconds"] for run in runs).mean
-    label = "mean ± 95 %" if len(runs) > 1 else "mean"
-    table.add_row(label, *means, f"{diverged} of {len(runs)}", f"{seconds:.1f}")
+    table.add_row("mean", *means, f"{diverged} of {len(runs)}", f"{seconds:.1f}")
     return table
 
 
@@ -346,15 +345,16 @@ def _inventory(runs: list[Run]) -> Table:
     from rich.table import Table
 
     table = Table(box=SIMPLE_HEAD)
-    table.add_column("recipe")
+    table.add_column("recipe", overflow="fold")
     for heading in ("seed", "test accuracy"):
         table.add_column(heading, justify="right")
     for heading in ("device", "data"):
-        table.add_column(heading)
+        table.add_column(heading, overflow="fold")
     table.add_column("when", no_wrap=True)
     for run in runs:
         made = run.provenance
-        loop = "" if made["engine"] == "bn_tutorial.engine.fit" else f" ({made['engine']})"
+        *_, module, _ = str(made["engine"]).split(".")
+        loop = "" if module == "engine" else f" ({module})"
         when = datetime.datetime.fromisoformat(made["created"]).astimezone()
         table.add_row(
             run.recipe.label + loop,

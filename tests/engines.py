@@ -1,0 +1,99 @@
+"""Engines for `train` that compute nothing: for tests, and for the processes they start."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bn_tutorial.dataset import Dataset
+from bn_tutorial.recipe import Recipe
+
+#: The recipe's label and the seed of each run that `counted` was asked for.
+calls: list[tuple[str, int]] = []
+
+#: What the processes below train.
+RECIPES = (Recipe(epochs=2), Recipe(epochs=2, norm="batch"))
+SEEDS = (0, 1, 2)
+
+
+def history(recipe: Recipe, seed: int) -> dict[str, list[float]]:
+    """Return a history that follows from recipe and seed alone; width 666 diverges."""
+    draws = np.random.default_rng([int(recipe.digest, 16), seed]).random((2, recipe.epochs))
+    if recipe.width == 666:
+        draws[0, -1] = math.nan
+    losses, accuracies = draws.tolist()
+    return {
+        "loss": losses,
+        "accuracy": accuracies,
+        "val_loss": losses,
+        "val_accuracy": accuracies,
+    }
+
+
+def counted(
+    recipe: Recipe, data: Dataset, seed: int, on_epoch: Callable[[], object]
+) -> dict[str, list[float]]:
+    calls.append((recipe.label, seed))
+    for _ in range(recipe.epochs):
+        on_epoch()
+    return history(recipe, seed)
+
+
+def stopped(
+    recipe: Recipe, data: Dataset, seed: int, on_epoch: Callable[[], object]
+) -> dict[str, list[float]]:
+    """Behave as somebody who presses Ctrl-C while the third run trains."""
+    if len(calls) == 2:
+        raise KeyboardInterrupt
+    return counted(recipe, data, seed, on_epoch)
+
+
+def logged(
+    recipe: Recipe, data: Dataset, seed: int, on_epoch: Callable[[], object]
+) -> dict[str, list[float]]:
+    """Note each run in a file, and take a while; wait for ever if there is a file "wait"."""
+    log = Path(os.environ["ENGINE_LOG"])
+    with log.open("a") as file:
+        file.write(f"{recipe.norm} {seed}\n")
+    if log.with_name("wait").exists() and len(log.read_text().splitlines()) == 3:
+        print("in the third run", flush=True)
+        signal.pause()
+    hashlib.pbkdf2_hmac("sha256", b"", b"", 10**5)
+    return history(recipe, seed)
+
+
+def main() -> None:
+    """Train when told so on standard input; print the runs."""
+    from bn_tutorial.runs import RunStore
+    from bn_tutorial.training import train
+
+    print("ready", flush=True)
+    sys.stdin.readline()
+    runs = train(RECIPES, dataset(), SEEDS, store=RunStore(Path(sys.argv[1])), engine=engine())
+    print(json.dumps([[run.recipe.label, run.seed, run.history] for run in runs]))
+
+
+def dataset() -> Dataset:
+    """Return the smallest dataset that suits `RECIPES`."""
+    images, labels = np.zeros((32, 32, 32, 3), np.uint8), np.arange(32) % 10
+    return Dataset(images, labels, images[:10], labels[:10])
+
+
+def engine() -> Any:
+    """Return `logged` as everybody imports it, so that its name is the same in all processes."""
+    import engines
+
+    return engines.logged
+
+
+if __name__ == "__main__":
+    main()

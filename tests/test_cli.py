@@ -1,0 +1,507 @@
+from __future__ import annotations
+
+import dataclasses
+import errno
+import json
+import math
+import os
+import re
+import subprocess
+import sys
+import warnings
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from click.testing import CliRunner, Result
+
+import bn_tutorial
+from bn_tutorial import bench, cli, data, storage, training
+from bn_tutorial.dataset import Dataset
+from bn_tutorial.recipe import Recipe
+from bn_tutorial.runs import Run, Runs, RunStore
+
+METRICS = (
+    "loss",
+    "accuracy",
+    "val_loss",
+    "val_accuracy",
+    "val_loss_population",
+    "val_accuracy_population",
+)
+
+
+def invoke(*args: str, answer: str | None = None) -> Result:
+    return CliRunner().invoke(cli.main, args, input=answer)
+
+
+def error_of(result: Result) -> str:
+    """Return the one sentence of a user's error, having checked that it is one."""
+    assert (result.exit_code, result.stdout) == (2, ""), result.output
+    assert re.fullmatch(r"Error: \S[^\n]*[.)]\n", result.stderr)
+    assert isinstance(result.exception, SystemExit)
+    return result.stderr
+
+
+def fake_run(recipe: Recipe, seed: int, *, diverged: bool = False) -> Run:
+    epochs = 1 if diverged else recipe.epochs
+    history = {name: [0.25 + 0.01 * seed] * epochs for name in METRICS}
+    if diverged:
+        history["loss"] = [math.nan]
+    return Run(
+        recipe,
+        seed,
+        history,
+        {
+            "data": {"digest": "0", "source": "bundled sample of 1", "sample": True},
+            "device": "cpu",
+            "engine": "bn_tutorial.engine.fit",
+            "seconds": 1.5,
+            "created": f"2024-05-0{seed + 1}T12:00:00+00:00",
+        },
+    )
+
+
+@pytest.fixture
+def trained(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Recipe, Dataset, list[int]]]:
+    """Replace training by something instant, and return what it was asked for."""
+    calls = []
+
+    def train(recipe: Recipe, images: Dataset, seeds: Iterable[int]) -> Runs:
+        calls.append((recipe, images, list(seeds)))
+        return Runs(fake_run(recipe, seed) for seed in calls[-1][2])
+
+    monkeypatch.setattr(training, "train", train)
+    return calls
+
+
+# Start-up and help.
+
+
+def run_python(code: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        check=False,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        env={**os.environ, "PYTHONIOENCODING": "utf-8"},
+    )
+
+
+def test_version_and_help_import_nothing_slow() -> None:
+    done = run_python(
+        "import sys, bn_tutorial.cli\n"
+        "for option in ('--version', '--help'):\n"
+        "    try: bn_tutorial.cli.main([option])\n"
+        "    except SystemExit as end: assert end.code in (None, 0), end.code\n"
+        "slow = {'tensorflow', 'keras', 'pandas', 'scipy', 'matplotlib'} & set(sys.modules)\n"
+        "assert not slow, slow"
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith(f"bn-tutorial, version {bn_tutorial.__version__}\n")
+
+
+def test_in_a_real_process_an_error_is_one_sentence_and_status_2() -> None:
+    done = run_python("from bn_tutorial.cli import main\nmain(['train', '--depth', '0'])")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "Error: depth=0 is impossible: it must be a whole number from 1.\n"
+
+
+def test_without_a_command_comes_the_help() -> None:
+    result = invoke()
+    assert result.exit_code == 0
+    assert result.stdout == invoke("--help").stdout
+    for command in ("bench", "data", "runs", "train"):
+        assert re.search(rf"^  {command}  +\w", result.stdout, re.MULTILINE)
+
+
+@pytest.mark.parametrize("command", ["bench", "data", "runs", "train"])
+def test_every_option_is_explained(command: str) -> None:
+    assert invoke(command, "--help").exit_code == 0
+    for option in cli.main.commands[command].params:
+        assert getattr(option, "help", None), option.name
+
+
+def test_train_has_an_option_for_every_field_with_its_default() -> None:
+    shown = " ".join(invoke("train", "--help").stdout.split())
+    for field in dataclasses.fields(Recipe):
+        if field.name not in ("norm_options", "epochs"):
+            option = re.escape(f"--{field.name.replace('_', '-')} ")
+            default = re.escape(f"[default: {str(field.default).lower()}]")
+            assert re.search(rf"{option}((?!--).)+? {default}", shown), field.name
+
+
+# Training.
+
+
+@pytest.mark.parametrize(
+    ("args", "changes"),
+    [
+        ("", {}),
+        ("--norm none --train-size none", {}),
+        ("--norm batch --batch-size 64", {"norm": "batch", "batch_size": 64}),
+        ("--model cnn --width 8 --depth 2", {"model": "cnn", "width": 8, "depth": 2}),
+        ("--learning-rate 1e-2 --dropout 0.5", {"learning_rate": 0.01, "dropout": 0.5}),
+        ("--initializer he_normal --init-scale 2", {"initializer": "he_normal", "init_scale": 2.0}),
+        ("--inputs standardized --optimizer sgd", {"inputs": "standardized", "optimizer": "sgd"}),
+        ("--activation tanh --epochs 4", {"activation": "tanh", "epochs": 4}),
+        (
+            "--norm layer --norm-position after --train-size 500",
+            {"norm": "layer", "norm_position": "after", "train_size": 500},
+        ),
+        (
+            "--norm batch --norm-option momentum=0.9 --norm-option center=false",
+            {"norm": "batch", "norm_options": {"momentum": 0.9, "center": False}},
+        ),
+        (
+            "--norm group --norm-option groups=4",
+            {"norm": "group", "norm_options": {"groups": 4}},
+        ),
+    ],
+)
+def test_options_make_the_recipe(
+    args: str, changes: dict[str, Any], trained: list[tuple[Recipe, Dataset, list[int]]]
+) -> None:
+    result = invoke("train", "--source", "sample", *args.split())
+    assert result.exit_code == 0, result.output
+    [(recipe, images, seeds)] = trained
+    assert recipe == Recipe(**changes)
+    assert images.is_sample
+    assert seeds == [0, 1, 2]
+
+
+def test_the_profile_decides_where_no_option_does(
+    trained: list[tuple[Recipe, Dataset, list[int]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BN_TUTORIAL_PROFILE", "smoke")
+    assert invoke("train").exit_code == 0
+    assert invoke("train", "--seeds", "1", "--epochs", "7").exit_code == 0
+    assert [(one.epochs, images.is_sample, seeds) for one, images, seeds in trained] == [
+        (3, True, [0, 1]),
+        (7, True, [0]),
+    ]
+
+
+def test_the_table_shows_every_seed_mean_and_interval(
+    trained: list[tuple[Recipe, Dataset, list[int]]],
+) -> None:
+    lines = invoke("train", "--source", "sample").stdout.splitlines()
+    rows = [line.split() for line in lines]
+    for seed in range(3):
+        assert [str(seed), *[f"{25 + seed:.2f}"] * 3, "no", "1.5"] in rows
+    # Student's t for 95 % and two degrees of freedom is 4.303; the deviation is 1
+    mean = ["26.00", "±", f"{4.3027 / math.sqrt(3):.2f}"]
+    assert ["mean", *mean * 3, "0", "of", "3", "1.5"] in rows
+
+
+def test_one_seed_has_no_interval(trained: list[tuple[Recipe, Dataset, list[int]]]) -> None:
+    shown = invoke("train", "--source", "sample", "--seeds", "1").stdout
+    assert ["mean", *["25.00"] * 3, "0", "of", "1", "1.5"] in [
+        line.split() for line in shown.splitlines()
+    ]
+
+
+def test_diverged_runs_are_shown_and_give_no_mean(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        training,
+        "train",
+        lambda recipe, *_: Runs([fake_run(recipe, 0), fake_run(recipe, 1, diverged=True)]),
+    )
+    rows = [line.split() for line in invoke("train", "--source", "sample").stdout.splitlines()]
+    assert ["1", "–", "–", "–", "epoch", "1", "1.5"] in rows
+    assert ["mean", "–", "–", "–", "1", "of", "2", "1.5"] in rows
+
+
+def test_csv_and_json_hold_the_frame(
+    trained: list[tuple[Recipe, Dataset, list[int]]], tmp_path: Path
+) -> None:
+    csv_file, json_file = tmp_path / "out" / "runs.csv", tmp_path / "out" / "runs.json"
+    csv_file.parent.mkdir()
+    csv_file.write_text("old")
+    args = "train --source sample --norm batch --norm-option momentum=0.9 --epochs 2"
+    files = ("--csv", str(csv_file), "--json", str(json_file))
+    assert invoke(*f"{args} --train-size 500".split(" "), *files).exit_code == 0
+    recipe = trained[0][0]
+    frame = Runs(fake_run(recipe, seed) for seed in range(3)).frame()
+    read = pd.read_csv(csv_file, converters={"norm_options": json.loads})
+    pd.testing.assert_frame_equal(read, frame, check_dtype=False)
+    records = json.loads(json_file.read_text("utf-8"))
+    assert len(records) == 6
+    assert records == frame.to_dict(orient="records")
+    assert sorted(file.name for file in csv_file.parent.iterdir()) == ["runs.csv", "runs.json"]
+
+
+def test_a_small_network_is_really_trained_and_stored(tmp_path: Path, home: Path) -> None:
+    csv_file = tmp_path / "runs.csv"
+    args = f"train --source sample --width 2 --batch-size 500 --epochs 2 --seeds 1 --csv {csv_file}"
+    result = invoke(*args.split(" "))
+    assert result.exit_code == 0, result.output
+    [run] = RunStore().runs()
+    assert run.recipe == Recipe(width=2, batch_size=500, epochs=2)
+    assert f"{100 * run.history['val_accuracy'][-1]:.2f}" in result.stdout
+    assert list(pd.read_csv(csv_file)["loss"]) == run.history["loss"]
+    listed = invoke("runs").stdout
+    assert "batch size 500" in " ".join(listed.split())
+    assert str(home / "runs") in "".join(listed.split("\n"))
+
+
+# Errors of the user.
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        ("nonsense", "No such command 'nonsense'"),
+        ("train --dept 3", "No such option"),
+        ("train --width wide", "Invalid value for '--width'"),
+        ("train --width 0", "width=0 is impossible: it must be a whole number from 1."),
+        ("train --norm btach", "Invalid value for '--norm': 'btach' is not one of 'none', 'batch'"),
+        ("train --train-size some", "Invalid value for '--train-size'"),
+        ("train --norm batch --norm-option momentum", "such as momentum=0.9."),
+        ("train --norm batch --norm-option momentum=much", "such as momentum=0.9."),
+        ("train --norm batch --norm-option momentum=2", "a momentum from 0"),
+        ("train --norm-option momentum=0.9", "norm_options="),
+        ("train --seeds 0", "Invalid value for '--seeds'"),
+        ("train --source sample --train-size 2000", "there are 1000 training images."),
+        ("train --source sample --batch-size 2000", "there are 1000 training images."),
+        ("train --source nowhere/at/all", "does not exist"),
+        ("data --source nowhere/at/all", "does not exist"),
+        ("data --source store", "the local store holds no CIFAR-10 yet"),
+        ("bench --epochs 0", "epochs=0 is impossible"),
+        ("bench --batch-size 0", "batch_size=0 is impossible"),
+        ("bench --source sample --batch-size 2000", "there are 1000 training images."),
+        ("bench --norm layer", "Invalid value for '--norm'"),
+    ],
+)
+def test_errors_of_the_user_are_one_sentence(
+    args: str, message: str, trained: list[object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bench, "bench", lambda *_, **__: pytest.fail("it was started"))
+    assert message in error_of(invoke(*args.split()))
+    assert not trained
+
+
+@pytest.mark.parametrize("command", ["data", "train", "bench"])
+def test_an_unknown_profile_is_refused(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BN_TUTORIAL_PROFILE", "fast")
+    assert "there is no profile 'fast'" in error_of(invoke(command))
+
+
+@pytest.mark.parametrize("option", ["train --csv", "train --json", "bench --json"])
+@pytest.mark.parametrize("target", [".", "missing/file", "file/file", "/dev/null", "/dev/stdout"])
+def test_an_unwritable_target_is_refused_before_anything_starts(
+    option: str,
+    target: str,
+    tmp_path: Path,
+    trained: list[object],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(bench, "bench", lambda *_, **__: pytest.fail("it was started"))
+    monkeypatch.setattr(data, "load_cifar10", lambda _: pytest.fail("data were loaded"))
+    (tmp_path / "file").write_text("")
+    result = invoke(*option.split(), str(tmp_path / target))
+    assert "cannot write" in error_of(result)
+    assert not trained
+
+
+def test_both_tables_cannot_go_into_one_file(trained: list[object], tmp_path: Path) -> None:
+    file = str(tmp_path / "table")
+    assert "twice" in error_of(invoke("train", "--csv", file, "--json", file))
+    assert not trained
+
+
+def test_a_write_that_fails_at_the_end_leaves_the_old_file(
+    trained: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "runs.csv"
+    file.write_text("old")
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", full)
+    result = invoke("train", "--source", "sample", "--csv", str(file))
+    assert (result.exit_code, file.read_text()) == (2, "old")
+    assert result.stderr == (
+        f"Error: cannot write {file} (No space left on device): name another file.\n"
+    )
+    assert [path.name for path in tmp_path.iterdir()] == ["runs.csv"]
+    assert len(trained) == 1
+
+
+def test_errors_that_are_not_the_users_are_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    def train(*_: object) -> Runs:
+        raise ValueError("a bug")
+
+    monkeypatch.setattr(training, "train", train)
+    result = invoke("train", "--source", "sample")
+    assert isinstance(result.exception, ValueError)
+
+
+def test_an_interrupt_ends_with_status_130(monkeypatch: pytest.MonkeyPatch) -> None:
+    def train(*_: object) -> Runs:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(training, "train", train)
+    result = invoke("train", "--source", "sample")
+    assert result.exit_code == 130
+    assert "Traceback" not in result.output
+
+
+@pytest.mark.filterwarnings("default")
+def test_warnings_are_one_line(monkeypatch: pytest.MonkeyPatch, tiny: Dataset) -> None:
+    def load(_: str) -> Dataset:
+        warnings.warn("CIFAR-10 could not\nbe had.", stacklevel=2)
+        return tiny
+
+    monkeypatch.setattr(data, "load_cifar10", load)
+    result = invoke("data")
+    assert result.stderr == "Warning: CIFAR-10 could not be had.\n"
+
+
+# Data.
+
+
+def test_data_says_where_the_sample_is() -> None:
+    result = invoke("data", "--source", "sample")
+    assert result.exit_code == 0
+    assert "1,000 for training, 500 for testing, 32 × 32 pixels, 10 classes" in result.stdout
+    assert str(data.SAMPLE) in result.stdout
+    assert data.SAMPLE_SHA256[:16] in result.stdout
+
+
+@pytest.mark.parametrize("stored", [True, False])
+def test_data_says_where_the_real_data_are(
+    stored: bool, monkeypatch: pytest.MonkeyPatch, tiny: Dataset, home: Path
+) -> None:
+    monkeypatch.setattr(data, "load_cifar10", lambda _: tiny)
+    file = home / "data" / "cifar10.npz"
+    if stored:
+        storage.write(file, lambda out: out.write(bytes(2_500_000)))
+    shown = invoke("data").stdout
+    assert (f"{file} (2.5 MB)" in shown) == stored
+    assert "official MD5" in shown
+    assert tiny.digest in shown
+
+
+# What is stored.
+
+
+@pytest.fixture
+def three_runs() -> RunStore:
+    store = RunStore()
+    for seed in range(2):
+        store.put(f"key{seed}", fake_run(Recipe(norm="batch", epochs=2), seed))
+    store.put("other", fake_run(Recipe(), 2, diverged=True))
+    return store
+
+
+def test_runs_lists_what_is_stored(three_runs: RunStore) -> None:
+    lines = [" ".join(line.split()) for line in invoke("runs").stdout.splitlines()]
+    first, second, third = (line for line in lines if "2024-05-0" in line)
+    assert "25.00 %" in first
+    assert "2024-05-01" in first
+    assert "26.00 %" in second
+    assert "baseline 2 diverged" in third
+    assert any("batch norm" in line for line in lines)
+    assert any(line.startswith("3 runs in") for line in lines)
+
+
+def test_runs_names_the_engine_that_is_not_the_usual_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = fake_run(Recipe(), 0)
+    made = {**run.provenance, "engine": "bn_tutorial.notebook.fit"}
+    RunStore().put("key", dataclasses.replace(run, provenance=made))
+    assert "(notebook)" in invoke("runs").stdout
+
+
+def test_runs_of_an_empty_store(home: Path) -> None:
+    result = invoke("runs")
+    assert result.stdout == f"No runs are stored in {home / 'runs'}.\n"
+    assert result.exit_code == 0
+    assert not home.exists()
+
+
+@pytest.mark.parametrize(
+    ("args", "answer", "left"),
+    [(["--clear"], "n\n", 3), (["--clear"], "y\n", 0), (["--clear", "--yes"], None, 0)],
+)
+def test_clear_deletes_after_asking(
+    args: list[str], answer: str | None, left: int, three_runs: RunStore
+) -> None:
+    result = invoke("runs", *args, answer=answer)
+    assert result.exit_code == 0
+    assert len(three_runs.keys()) == left
+    assert ("Deleted 3 runs." if not left else "Nothing was deleted.") in result.stdout
+    assert ("Delete all 3 runs" in result.stdout) == (answer is not None)
+
+
+def test_yes_alone_deletes_nothing(three_runs: RunStore) -> None:
+    assert invoke("runs", "--yes").exit_code == 0
+    assert len(three_runs.keys()) == 3
+
+
+def test_no_answer_deletes_nothing(three_runs: RunStore) -> None:
+    assert invoke("runs", "--clear", answer="").exit_code == 130
+    assert len(three_runs.keys()) == 3
+
+
+def test_a_storage_error_is_one_sentence(
+    three_runs: RunStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(folder: Path) -> None:
+        raise storage.StorageError(f"cannot write {folder} (busy): free some space.")
+
+    monkeypatch.setattr(storage, "remove", refuse)
+    assert "(busy)" in error_of(invoke("runs", "--clear", "--yes"))
+
+
+# The benchmark.
+
+
+@pytest.fixture
+def benched(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Replace the benchmark by something instant, and return what it was asked for."""
+    asked: dict[str, Any] = {}
+
+    def fake(
+        images: Dataset,
+        batch_sizes: Iterable[int],
+        epochs: int,
+        *,
+        norms: Iterable[str | None],
+        report: Callable[[str], object],
+    ) -> bench.Benchmark:
+        asked.update(batch_sizes=list(batch_sizes), epochs=epochs, norms=list(norms))
+        report("epoch 1 of 1")
+        return bench.Benchmark(
+            (bench.Measurement(None, 8, {"notebook": [6.0], "library": [2.0], "floor": [1.0]}),),
+            epochs=1,
+            data={"source": images.source, "digest": "0", "sample": True},
+            device="cpu",
+            cores=2,
+            versions={"keras": "3"},
+            peak_memory=None,
+        )
+
+    monkeypatch.setattr(bench, "bench", fake)
+    return asked
+
+
+def test_bench_shows_a_table_and_writes_json(benched: dict[str, Any], tmp_path: Path) -> None:
+    file = tmp_path / "bench.json"
+    result = invoke("bench", "--source", "sample", "--json", str(file))
+    assert result.exit_code == 0
+    assert benched == {"batch_sizes": [32, 256], "epochs": 10, "norms": [None]}
+    assert result.stderr == "epoch 1 of 1\n"
+    assert "mean nothing" in result.stdout
+    [measurement] = json.loads(file.read_text("utf-8"))["measurements"]
+    assert measurement["notebook_over_library"]["total"] == 3
+
+
+def test_bench_hands_on_its_options(benched: dict[str, Any]) -> None:
+    args = "bench --source sample --batch-size 8 --batch-size 16 --epochs 2 --norm batch"
+    assert invoke(*args.split()).exit_code == 0
+    assert benched == {"batch_sizes": [8, 16], "epochs": 2, "norms": [None, "batch"]}

@@ -1,0 +1,466 @@
+from __future__ import annotations
+
+import errno
+import functools
+import importlib.util
+import io
+import json
+import math
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NoReturn
+
+import engines
+import numpy as np
+import pytest
+from rich.console import Console
+
+from bn_tutorial import backend, training
+from bn_tutorial.dataset import Dataset
+from bn_tutorial.recipe import Recipe
+from bn_tutorial.runs import Run, Runs, RunStore
+from bn_tutorial.training import run_key, train
+
+A = Recipe(epochs=2, batch_size=10)
+B = A.but(norm="batch")
+
+
+@pytest.fixture(autouse=True)
+def calls() -> list[tuple[str, int]]:
+    """Forget what the counting engine was asked for."""
+    engines.calls.clear()
+    return engines.calls
+
+
+def pairs(runs: Runs) -> list[tuple[Recipe, int]]:
+    return [(run.recipe, run.seed) for run in runs]
+
+
+def files(folder: Path) -> list[str]:
+    """Return the names of all files below a folder but for the locks."""
+    return sorted(
+        path.name
+        for path in folder.rglob("*")
+        if path.is_file() and not (path.name.startswith(".") and path.name.endswith(".json.lock"))
+    )
+
+
+# What is trained, and what is not
+
+
+def test_each_recipe_is_trained_with_each_seed_once(
+    tiny: Dataset, calls: list[tuple[str, int]], home: Path
+) -> None:
+    runs = train([B, A, B.but()], tiny, seeds=[1, 0, 1], engine=engines.counted)
+    assert pairs(runs) == [(B, 0), (B, 1), (A, 0), (A, 1)]
+    assert sorted(calls) == sorted((one.label, seed) for one in (A, B) for seed in (0, 1))
+    for run in runs:
+        assert run.history == engines.history(run.recipe, run.seed)
+    assert len(files(home / "runs")) == 4
+
+
+def test_what_is_stored_is_not_trained_again(tiny: Dataset, calls: list[tuple[str, int]]) -> None:
+    first = train(A, tiny, seeds=range(2), engine=engines.counted)
+    calls.clear()
+    again = train(iter([A]), tiny, seeds=range(2), engine=engines.counted)
+    assert calls == []
+    assert list(again) == list(first)
+    more = train([A, B], tiny, seeds=(1, 2), engine=engines.counted)
+    assert calls == [(A.label, 2), (B.label, 1), (B.label, 2)]
+    assert pairs(more) == [(A, 1), (A, 2), (B, 1), (B, 2)]
+
+
+def test_a_run_says_what_it_was_computed_with(tiny: Dataset) -> None:
+    (run,) = train(A, tiny, engine=engines.counted)
+    assert run.seed == 0
+    assert run.provenance["data"] == {
+        "digest": tiny.digest,
+        "source": "arrays given by the caller",
+        "sample": False,
+    }
+    assert run.provenance["engine"] == "engines.counted"
+    assert run.provenance["device"] == backend.device()
+    assert set(run.provenance["versions"]) == {"keras", "tensorflow", "numpy"}
+    assert 0 <= run.provenance["seconds"] < 10
+    assert run.provenance["created"].endswith("+00:00")
+
+
+def test_runs_go_into_the_store_that_was_given(tiny: Dataset, tmp_path: Path, home: Path) -> None:
+    train(A, tiny, engine=engines.counted, store=RunStore(tmp_path / "other"))
+    assert len(RunStore(tmp_path / "other").keys()) == 1
+    assert not home.exists()
+
+
+def test_a_run_that_cannot_be_read_is_trained_again(
+    tiny: Dataset, calls: list[tuple[str, int]]
+) -> None:
+    train(A, tiny, engine=engines.counted)
+    store = RunStore()
+    store.path(store.keys()[0]).write_text("{")
+    with pytest.warns(UserWarning, match="set aside"):
+        (run,) = train(A, tiny, engine=engines.counted)
+    assert len(calls) == 2
+    assert list(store.runs()) == [run]
+
+
+def test_a_run_that_diverges_does_not_stop_the_others(
+    tiny: Dataset, calls: list[tuple[str, int]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    wild = A.but(width=666)
+    runs = train([wild, A], tiny, seeds=range(2), engine=engines.counted)
+    assert [run.diverged for run in runs] == [True, True, False, False]
+    assert capsys.readouterr().err.count("diverged") == 2
+    again = train([wild, A], tiny, seeds=range(2), engine=engines.counted)
+    assert len(calls) == 4
+    assert math.isnan(list(again)[0].history["loss"][-1])
+
+
+# Keys
+
+
+def test_a_key_depends_on_recipe_seed_data_engine_versions_and_device(
+    tiny: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    labels = tiny.y_train.copy()
+    labels[0] += 1
+    other = Dataset(tiny.x_train, labels, tiny.x_test, tiny.y_test)
+    keys = [
+        run_key(A, tiny, 0),
+        run_key(B, tiny, 0),
+        run_key(A.but(epochs=3), tiny, 0),
+        run_key(A, tiny, 1),
+        run_key(A, other, 0),
+        run_key(A, tiny, 0, engines.counted),
+        run_key(A, tiny, 0, engines.logged),
+    ]
+    assert run_key(A.but(), Dataset(tiny.x_train, tiny.y_train, tiny.x_test, tiny.y_test), 0) == (
+        keys[0]
+    )
+    versions = backend.versions()
+    with monkeypatch.context() as patched:
+        patched.setattr(backend, "versions", lambda: {**versions, "keras": "2.0"})
+        keys.append(run_key(A, tiny, 0))
+    with monkeypatch.context() as patched:
+        patched.setattr(backend, "device", lambda: "an abacus")
+        keys.append(run_key(A, tiny, 0))
+    for module in training._PASSED_THROUGH:
+        with monkeypatch.context() as patched:
+            source = Path(str(module.__file__)).read_text("utf-8") + "\nchanged = 1\n"
+            patched.setattr(
+                training.inspect,
+                "getsource",
+                lambda other, module=module, source=source, real=training.inspect.getsource: (
+                    source if other is module else real(other)
+                ),
+            )
+            keys.append(run_key(A, tiny, 0))
+    assert len(set(keys)) == len(keys)
+    assert run_key(A, tiny, 0) == keys[0]
+
+
+def test_all_that_decides_on_the_numbers_is_in_the_key() -> None:
+    names = {module.__name__.removeprefix("bn_tutorial.") for module in training._PASSED_THROUGH}
+    assert {"backend", "dataset", "engine", "layers", "models", "probes", "recipe"} <= names
+
+
+CODE = '''
+def double(x):
+    y = 2 * x  
+    return {"a": y, "b": "text"}
+
+class Thing:
+    size = 3
+    def grow(self): self.size += 1
+'''  # fmt: skip  # noqa: W291
+SAME = '''
+"""A docstring of the module,
+over two lines."""
+# a comment
+def double(
+    x,  # another
+):
+    """Double it."""
+    y = (2 * x)
+
+    return {
+        'a': y, 'b': "text",
+    }
+class Thing:
+    """A thing."""
+    size = 3
+
+    def grow(self):
+        """Grow."""
+        self.size += 1
+'''
+
+
+def module_of(source: str, folder: Path) -> ModuleType:
+    """Return a module with this source."""
+    folder.mkdir()
+    path = folder / "written.py"
+    path.write_text(source)
+    spec = importlib.util.spec_from_file_location("written", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_digest_of_code_passes_over_what_changes_nothing(tmp_path: Path) -> None:
+    digest = training._code_digest(module_of(CODE, tmp_path / "a"))
+    assert training._code_digest(module_of(SAME, tmp_path / "b")) == digest
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("2 * x", "3 * x"),
+        ("2 * x", "x * 2"),
+        ("2 * x", "2.0 * x"),
+        ('"text"', '"Text"'),
+        ("size = 3", "size: int = 3"),
+        ("double", "doubled"),
+        ("self.size += 1", "return"),
+        ("return {", "x, {"),
+    ],
+)
+def test_the_digest_of_code_notices_what_may_change_something(
+    old: str, new: str, tmp_path: Path
+) -> None:
+    assert old in CODE
+    digest = training._code_digest(module_of(CODE, tmp_path / "a"))
+    other = training._code_digest(module_of(CODE.replace(old, new), tmp_path / "b"))
+    assert other != digest
+
+
+def test_an_engine_without_code_to_store_is_refused(tiny: Dataset) -> None:
+    namespace: dict[str, Any] = {"__name__": "nowhere"}
+    exec("def engine(recipe, data, seed, on_epoch): raise AssertionError", namespace)
+    with pytest.raises(ValueError, match="an engine must be defined in a module"):
+        train(A, tiny, engine=namespace["engine"])
+
+
+# What is refused before anything is trained
+
+
+@pytest.mark.parametrize(
+    ("recipes", "seeds", "message"),
+    [
+        ([A, Recipe(batch_size=101)], [0], "batch_size=101 is impossible: there are 100 training"),
+        ([A, A.but(train_size=101)], [0], "train_size=101 is impossible: there are 100 training"),
+        ([], [0], "nothing to train: give at least one recipe and one seed"),
+        ([A], [], "nothing to train: give at least one recipe and one seed"),
+        ([A], [0, -1], r"seeds=\[-1, 0\] are impossible: they must be whole numbers from 0"),
+        ([A], [0, 1.5], r"seeds=\[0, 1.5\] are impossible"),
+        ([A], [0, True], r"seeds=\[0, True\] are impossible"),
+        ([A], [0, "1"], r"seeds=\[0, '1'\] are impossible"),
+    ],
+)
+def test_the_impossible_is_refused_before_anything_is_trained(
+    recipes: list[Recipe],
+    seeds: list[Any],
+    message: str,
+    tiny: Dataset,
+    calls: list[tuple[str, int]],
+    home: Path,
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        train(recipes, tiny, seeds, engine=engines.counted)
+    assert calls == []
+    assert not home.exists()
+
+
+def test_the_largest_sizes_that_fit_are_trained(tiny: Dataset) -> None:
+    fitting = [A.but(batch_size=100), A.but(train_size=100), A.but(train_size=10)]
+    assert len(train(fitting, tiny, engine=engines.counted)) == 3
+
+
+# Interruptions
+
+
+def test_what_is_interrupted_goes_on_where_it_stopped(
+    tiny: Dataset,
+    calls: list[tuple[str, int]],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    home: Path,
+) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        train([A, B], tiny, seeds=range(2), engine=engines.stopped)
+    assert len(calls) == 2
+    assert len(files(home / "runs")) == 2
+    assert capsys.readouterr().err.endswith("Interrupted: 2 of 4 runs are finished and kept.\n")
+    finished = calls.copy()
+    calls.append(("so that it does not stop again", 0))
+    runs = train([A, B], tiny, seeds=range(2), engine=engines.stopped)
+    assert pairs(runs) == [(A, 0), (A, 1), (B, 0), (B, 1)]
+    assert len(calls) == 5
+    assert not set(finished) & set(calls[3:])
+
+
+class Process:
+    """A process that trains `engines.RECIPES`, as soon as it is told to."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(exist_ok=True)
+        self.folder = folder
+        self.process = subprocess.Popen(
+            [sys.executable, str(Path(engines.__file__)), str(folder / "runs")],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            env={**os.environ, "ENGINE_LOG": str(folder / "log"), "CUDA_VISIBLE_DEVICES": "-1"},
+        )
+
+    def hear(self) -> str:
+        assert self.process.stdout is not None
+        return self.process.stdout.readline().strip()
+
+    def begin(self) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write("go\n")
+        self.process.stdin.flush()
+
+    def end(self) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+
+@pytest.fixture(scope="module")
+def processes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Process]]:
+    """Start three processes at once: two share a store, the third one will be killed."""
+    folder = tmp_path_factory.mktemp("processes")
+    (folder / "alone").mkdir()
+    (folder / "alone" / "wait").touch()
+    started = [Process(folder / name) for name in ("shared", "shared", "alone")]
+    yield started
+    for process in started:
+        process.end()
+
+
+def expected() -> list[list[Any]]:
+    return [
+        [recipe.label, seed, engines.history(recipe, seed)]
+        for recipe in engines.RECIPES
+        for seed in engines.SEEDS
+    ]
+
+
+def test_two_processes_train_each_run_once(processes: list[Process]) -> None:
+    both = processes[:2]
+    assert [process.hear() for process in both] == ["ready", "ready"]
+    for process in both:
+        process.begin()
+    assert [json.loads(process.hear()) for process in both] == [expected(), expected()]
+    assert [process.process.wait() for process in both] == [0, 0]
+    log = (both[0].folder / "log").read_text().splitlines()
+    assert sorted(log) == sorted(f"{r.norm} {seed}" for r in engines.RECIPES for seed in engines.SEEDS)
+    assert len(files(both[0].folder / "runs")) == 6
+
+
+def test_what_is_killed_goes_on_where_it_stopped(
+    processes: list[Process], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    killed = processes[2]
+    assert killed.hear() == "ready"
+    killed.begin()
+    assert killed.hear() == "in the third run"
+    killed.process.kill()
+    assert killed.process.wait() < 0
+    log = killed.folder / "log"
+    began = log.read_text().splitlines()
+    assert len(began) == 3
+    assert len(files(killed.folder / "runs")) == 2  # nothing that is half-written
+    (killed.folder / "wait").unlink()
+    monkeypatch.setenv("ENGINE_LOG", str(log))
+    monkeypatch.setattr(backend, "device", lambda: "cpu")
+    store = RunStore(killed.folder / "runs")
+    runs = train(
+        engines.RECIPES, engines.dataset(), engines.SEEDS, store=store, engine=engines.logged
+    )
+    assert [[run.recipe.label, run.seed, run.history] for run in runs] == expected()
+    trained = log.read_text().splitlines()[3:]
+    assert len(trained) == 4  # the one that was cut short, and the three others
+    assert not set(began[:2]) & set(trained)
+    assert len(files(store.folder)) == 6
+
+
+# Stores that cannot be written
+
+
+def test_without_a_store_the_runs_are_returned_all_the_same(
+    tiny: Dataset, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home.write_text("a regular file")
+    runs = train([A, B], tiny, engine=engines.counted)
+    assert pairs(runs) == [(A, 0), (B, 0)]
+    said = capsys.readouterr().err
+    assert said.count("This run is not stored: cannot write ") == 2
+    assert said.count("BN_TUTORIAL_HOME") == 2
+    assert home.read_text() == "a regular file"
+
+
+def test_with_a_full_disk_the_runs_are_returned_all_the_same(
+    tiny: Dataset, home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: int) -> NoReturn:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    runs = train(A, tiny, seeds=range(2), engine=engines.counted)
+    assert pairs(runs) == [(A, 0), (A, 1)]
+    assert capsys.readouterr().err.count("(No space left on device)") == 2
+    assert files(home) == []
+
+
+# What one sees
+
+
+def test_captured_output_is_a_line_for_each_run(
+    tiny: Dataset, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = train([A, B], tiny, seeds=range(2), engine=engines.counted)
+    said = capsys.readouterr()
+    assert said.out == ""
+    lines = said.err.splitlines()
+    assert len(lines) == 4
+    for number, (line, run) in enumerate(zip(lines, runs, strict=True), 1):
+        right = f"{run.history['val_accuracy'][-1]:.1%} of the test images right"
+        assert line == f"[{number}/4] {run.recipe.label}, seed {run.seed}: {right}, 0 s"
+    train([A, B], tiny, seeds=range(2), engine=engines.counted)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_terminal_shows_bars_and_keeps_the_lines(
+    tiny: Dataset, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    screen = io.StringIO()
+    terminal = functools.partial(
+        Console, file=screen, force_terminal=True, force_interactive=True, width=200
+    )
+    monkeypatch.setattr(training, "Console", lambda **options: terminal(soft_wrap=True))
+    train([A, B], tiny, seeds=range(2), engine=engines.counted)
+    assert "all 4 runs" in screen.getvalue()
+    assert "/8 epochs" in screen.getvalue()
+    assert "[4/4] batch norm" in screen.getvalue()
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_run_that_another_process_finished_meanwhile_is_taken_over(
+    tiny: Dataset, calls: list[tuple[str, int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = RunStore()
+    key = run_key(A, tiny, 0, engines.counted)
+    theirs = Run(A, 0, engines.history(A, 5), {"seconds": 1.0})
+    answers = iter([None, theirs])
+    monkeypatch.setattr(store, "get", lambda asked: next(answers) if asked == key else None)
+    assert list(train(A, tiny, store=store, engine=engines.counted)) == [theirs]
+    assert calls == []
+    np.testing.assert_equal(store.keys(), [])
