@@ -133,7 +133,7 @@ def data(source: str | None) -> None:
     from bn_tutorial import data as cifar10
 
     found = _load(source)
-    kept = cifar10.SAMPLE if found.is_sample else cifar10._store()
+    kept = cifar10.SAMPLE if found.is_sample else cifar10.store_path()
     megabytes = sum(file.stat().st_size for file in _files(kept)) / 1e6
     checked = "the sample's own SHA-256" if found.is_sample else "the official MD5 digests"
     rows, columns, _ = found.x_train.shape[1:]
@@ -258,7 +258,7 @@ def train(
     from bn_tutorial import training
 
     with _users_errors(ValueError):  # only here: a ValueError in training is nobody's typing
-        training._check_fits(wanted, images)
+        training.check_fits(wanted, images)
     runs = training.train(wanted, images, range(seeds))
     _print(_outcomes(runs))
     frame = runs.frame()
@@ -325,8 +325,8 @@ def stored(*, clear: bool, yes: bool) -> None:
     store = RunStore()
     if clear:
         count = len(store.keys())
-        if yes or click.confirm(f"Delete all {count} runs in {store.folder}?"):
-            click.echo(f"Deleted {store.clear()} runs.")
+        if yes or click.confirm(f"Delete {_runs(count)} in {store.folder}?"):
+            click.echo(f"Deleted {_runs(store.clear())}.")
         else:
             click.echo("Nothing was deleted.")
         return
@@ -337,7 +337,11 @@ def stored(*, clear: bool, yes: bool) -> None:
         click.echo(f"No runs are stored in {store.folder}.")
         return
     _print(_inventory(runs))
-    click.echo(f"{len(runs)} runs in {store.folder}")
+    click.echo(f"{_runs(len(runs))} in {store.folder}")
+
+
+def _runs(count: int) -> str:
+    return "1 run" if count == 1 else f"{count} runs"
 
 
 def _inventory(runs: list[Run]) -> Table:

@@ -135,7 +135,7 @@ def load_cifar10(source: str | os.PathLike[str] = "auto") -> Dataset:
 
 def _load_first() -> Dataset:
     try:
-        guard: contextlib.AbstractContextManager[object] = storage.lock(_store())
+        guard: contextlib.AbstractContextManager[object] = storage.lock(store_path())
     except storage.StorageError:
         guard = contextlib.nullcontext()  # reading still works; keeping the data will say why not
     with guard:
@@ -182,7 +182,7 @@ def _load(source: str | os.PathLike[str]) -> Dataset:
 
 
 def _from_store() -> tuple[Records, str]:
-    path = _store()
+    path = store_path()
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as held:
             records = _verified({name: held[name] for name in OFFICIAL_MD5})
@@ -425,12 +425,13 @@ def _arrays(batches: list[Pixels]) -> tuple[Pixels, Labels]:
 # The store.
 
 
-def _store() -> Path:
+def store_path() -> Path:
+    """Return where the local copy is, or would be, kept."""
     return storage.home() / "data" / "cifar10.npz"
 
 
 def _keep(records: Records, origin: str) -> None:
-    path = _store()
+    path = store_path()
     manifest = json.dumps({"source": origin, "md5": OFFICIAL_MD5}, indent=2)
     arrays: dict[str, Any] = {**records}
     storage.write(path, lambda file: np.savez(file, **arrays))

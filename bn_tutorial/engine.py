@@ -111,8 +111,10 @@ class _Program:
         self.batch_size = recipe.batch_size
         # a partial object of their own, or TensorFlow would take several programs for one
         # function that is traced again and again, and warn
-        self.train = tf.function(functools.partial(self._train), jit_compile=jit)
-        self.evaluate = tf.function(functools.partial(self._evaluate), jit_compile=jit)
+        self.train = tf.function(functools.partial(self._train), jit_compile=jit, autograph=False)
+        self.evaluate = tf.function(
+            functools.partial(self._evaluate), jit_compile=jit, autograph=False
+        )
 
     def start(self, recipe: Recipe, seed: int) -> None:
         """Put the model and the optimiser into the state in which a run begins."""

@@ -15,7 +15,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import MaxNLocator
 
 from bn_tutorial.evidence import Interval, interval
 from bn_tutorial.runs import Runs
@@ -225,7 +225,7 @@ def effects(
         axes.set_yticks(range(len(intervals)), list(intervals))
         axes.set_ylim(len(intervals) - 0.5, -0.5)
         axes.grid(axis="y", visible=False)
-        axes.set_xlabel("effect (percentage points); grey: too small to matter")
+        axes.set_xlabel("percentage points (grey: too small to matter)", loc="right")
     return figure
 
 
@@ -259,6 +259,11 @@ def mark_sample(figure: Figure, runs: Runs) -> None:
         )  # fmt: skip
 
 
+def percent(share: float, _: object = None) -> str:
+    """Return a share in percent, as a tick label."""
+    return f"{100 * share:.3g}%"
+
+
 def _readings(norm: str) -> list[Line2D]:
     return [
         _line(COLORS[norm], "--", f"{norm} norm, moving statistics"),
@@ -276,4 +281,4 @@ def _label_epochs(axes: Axes, epochs: int, metric: str) -> None:
     axes.set_xlim(1, max(epochs, 2))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     if "accuracy" in metric:
-        axes.yaxis.set_major_formatter(PercentFormatter(1))
+        axes.yaxis.set_major_formatter(percent)

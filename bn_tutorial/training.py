@@ -5,9 +5,11 @@ from __future__ import annotations
 import ast
 import contextlib
 import datetime
+import functools
 import hashlib
 import inspect
 import json
+import numbers
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -77,13 +79,14 @@ def train(
         been trained then.
     """
     wanted = dict.fromkeys([recipes] if isinstance(recipes, Recipe) else recipes)
-    seeds = sorted(dict.fromkeys(seeds))
+    seeds = list(seeds)
     if not wanted or not seeds:
         raise ValueError("there is nothing to train: give at least one recipe and one seed.")
-    if any(int(seed) != seed or seed < 0 for seed in seeds):
+    if not all(map(_is_seed, seeds)):
         raise ValueError(f"seeds={seeds} are impossible: they must be whole numbers from 0.")
+    seeds = sorted({int(seed) for seed in seeds})
     for one in wanted:
-        _check_fits(one, data)
+        check_fits(one, data)
     store = store or RunStore()
     keys = {(one, seed): run_key(one, data, seed, engine) for one in wanted for seed in seeds}
     runs = {pair: run for pair, key in keys.items() if (run := store.get(key))}
@@ -125,12 +128,13 @@ def run_key(recipe: Recipe, data: Dataset, seed: int, engine: Engine = engine.fi
         data.digest,
         backend.device(),
         backend.versions(),
-        _engine_name(engine),
         *map(_code_digest, (*_PASSED_THROUGH, inspect.getmodule(engine))),
+        _engine_name(engine),
     ]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 
 
+@functools.cache  # of the code as it was imported, whatever becomes of the file
 def _code_digest(module: ModuleType | None) -> str:
     if module is None or not getattr(module, "__file__", None):
         raise ValueError("an engine must be defined in a module, so that its code can be stored.")
@@ -157,7 +161,18 @@ def _provenance(data: Dataset, engine: Engine, seconds: float) -> dict[str, obje
     }
 
 
-def _check_fits(recipe: Recipe, data: Dataset) -> None:
+def _is_seed(value: object) -> bool:
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool) and int(value) >= 0
+
+
+def check_fits(recipe: Recipe, data: Dataset) -> None:
+    """Check that a recipe can be trained on the data.
+
+    Raises
+    ------
+    ValueError
+        If it asks for more images than there are.
+    """
     count = len(data.x_train)
     if recipe.train_size is not None and recipe.train_size > count:
         raise ValueError(

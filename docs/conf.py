@@ -84,3 +84,4 @@ html_favicon = "_static/favicon.svg"
 html_show_sourcelink = False
 html_last_updated_fmt, html_last_updated_use_utc = "%Y-%m-%d %H:%M UTC", True
 html_context = {"default_mode": "auto", "provenance": bn_site.provenance(PROFILE, DATA)}
+del DATA  # the scripts load their own: no need for twice the memory

@@ -57,7 +57,7 @@ figure.set_label(
 
 import matplotlib.pyplot as plt
 from bn_tutorial.evidence import difference, interval, judge, record
-from bn_tutorial.figures import COLORS, legend, mark_sample
+from bn_tutorial.figures import COLORS, legend, mark_sample, percent
 
 figure, axes = plt.subplots(figsize=(6.4, 3.8))
 for metric, style in (("val_accuracy", "--"), ("val_accuracy_population", "-")):
@@ -83,7 +83,7 @@ axes.set_xscale("log", base=2)
 axes.set_xticks(sizes, [str(b) for b in sizes])
 axes.set_xlabel("batch size")
 axes.set_ylabel("test accuracy after the last epoch")
-axes.yaxis.set_major_formatter("{x:.0%}")
+axes.yaxis.set_major_formatter(percent)
 legend(figure, runs)
 mark_sample(figure, runs)
 figure.set_label(

@@ -20,6 +20,6 @@ def tiny() -> Dataset:
     """Return 100 training and 40 test images, noise over a pattern for each class."""
     random = np.random.default_rng(0)
     patterns = random.integers(0, 128, (10, 32, 32, 3))
-    labels = np.arange(140) % 10
+    labels = np.arange(140, dtype=np.int32) % 10
     images = (patterns[labels] + random.integers(0, 128, (140, 32, 32, 3))).astype(np.uint8)
     return Dataset(images[:100], labels[:100], images[100:], labels[100:])

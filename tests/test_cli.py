@@ -243,9 +243,7 @@ def test_a_small_network_is_really_trained_and_stored(tmp_path: Path, home: Path
     assert run.recipe == Recipe(width=2, batch_size=500, epochs=2)
     assert f"{100 * run.history['val_accuracy'][-1]:.2f}" in result.stdout
     assert list(pd.read_csv(csv_file)["loss"]) == run.history["loss"]
-    listed = invoke("runs").stdout
-    assert "batch size 500" in " ".join(listed.split())
-    assert str(home / "runs") in "".join(listed.split("\n"))
+    assert f"1 run in {home / 'runs'}\n" in invoke("runs").stdout
 
 
 # Errors of the user.
@@ -435,7 +433,7 @@ def test_clear_deletes_after_asking(
     assert result.exit_code == 0
     assert len(three_runs.keys()) == left
     assert ("Deleted 3 runs." if not left else "Nothing was deleted.") in result.stdout
-    assert ("Delete all 3 runs" in result.stdout) == (answer is not None)
+    assert ("Delete 3 runs" in result.stdout) == (answer is not None)
 
 
 def test_yes_alone_deletes_nothing(three_runs: RunStore) -> None:

@@ -31,7 +31,9 @@ from bn_tutorial.recipe import Recipe
 from bn_tutorial.runs import Run, Runs
 
 NAN = math.nan
-CLAIM = Claim("higher", "It is higher.", "height", 1, 0.01, {word: f"So: {word}." for word in WORDS})
+CLAIM = Claim(
+    "higher", "It is higher.", "height", 1, 0.01, {word: f"So: {word}." for word in WORDS}
+)
 LOWER = dataclasses.replace(CLAIM, direction=-1)
 
 
@@ -50,7 +52,7 @@ def test_an_interval_is_that_of_student(values: tuple[float, ...]) -> None:
         0.95, df=len(values) - 1, loc=np.mean(values), scale=stats.sem(values)
     )
     assert found.mean == pytest.approx(np.mean(values), rel=1e-12)
-    assert (found.low, found.high) == (pytest.approx(low, rel=1e-9), pytest.approx(high, rel=1e-9))
+    assert (found.low, found.high) == pytest.approx((low, high), rel=1e-9)
     assert found.values == values
     assert found.n == len(values)
 
@@ -191,7 +193,7 @@ def test_a_verdict_as_text() -> None:
 def test_a_claim_is_found_by_its_id() -> None:
     name = next(iter(claims()))
     assert judge(name, spanning(0.1, 0.2), sample=True).claim.id == name
-    with pytest.raises(ValueError, match="there is no claim 'faster': claims.toml has") as error:
+    with pytest.raises(ValueError, match=r"there is no claim 'faster': claims\.toml has") as error:
         judge("faster", spanning(0, 1), sample=False)
     assert all(name in str(error.value) for name in claims())
 

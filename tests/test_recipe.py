@@ -39,7 +39,9 @@ def recipes(draw: st.DrawFn) -> Recipe:
         "size": st.just(ghost),
     }
     options = draw(
-        st.fixed_dictionaries({}, optional={name: values[name] for name in NORMS.get(norm or "", ())})
+        st.fixed_dictionaries(
+            {}, optional={name: values[name] for name in NORMS.get(norm or "", ())}
+        )
     )
     if norm == "group" and "groups" not in options:
         width *= DEFAULT_GROUPS
@@ -99,7 +101,9 @@ def test_the_label_names_what_differs_from_the_baseline(recipe: Recipe) -> None:
         if field == "norm_options":
             expected |= {f"{name} {option}" for name, option in value.items()}
         elif value != getattr(Recipe(), field):
-            expected.add(f"{value} norm" if field == "norm" else f"{field.replace('_', ' ')} {value}")
+            expected.add(
+                f"{value} norm" if field == "norm" else f"{field.replace('_', ' ')} {value}"
+            )
     assert sorted(words) == sorted(expected or {"baseline"})
 
 
@@ -157,7 +161,15 @@ IMPOSSIBLE: list[tuple[str, Any, str, dict[str, Any]]] = [
             "inputs": module.INPUTS,
             "optimizer": module.OPTIMIZERS,
         }.items()
-        for value in ("unheard of", "", 1, True, NAN, ["batch"], *([] if field == "norm" else [None]))
+        for value in (
+            "unheard of",
+            "",
+            1,
+            True,
+            NAN,
+            ["batch"],
+            *([] if field == "norm" else [None]),
+        )
     ),
     *(
         (field, value, "a whole number from 1", {})
@@ -194,8 +206,11 @@ IMPOSSIBLE: list[tuple[str, Any, str, dict[str, Any]]] = [
     *(
         ("norm_options", {name: value}, f"a number for {name!r}", {"norm": norm})
         for norm, name in (
-            ("batch", "momentum"), ("renorm", "epsilon"), ("group", "groups"), ("ghost", "size"),
-        )  # fmt: skip
+            ("batch", "momentum"),
+            ("renorm", "epsilon"),
+            ("group", "groups"),
+            ("ghost", "size"),
+        )
         for value in (NAN, INFINITE, True, "1", None)
     ),
     *(

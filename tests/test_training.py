@@ -1,8 +1,8 @@
 from __future__ import annotations
 
 import errno
-import functools
 import importlib.util
+import inspect
 import io
 import json
 import math
@@ -14,24 +14,25 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NoReturn
 
-import engines
 import numpy as np
 import pytest
-from rich.console import Console
 
 from bn_tutorial import backend, training
 from bn_tutorial.dataset import Dataset
 from bn_tutorial.recipe import Recipe
 from bn_tutorial.runs import Run, Runs, RunStore
 from bn_tutorial.training import run_key, train
+from tests import engines
 
 A = Recipe(epochs=2, batch_size=10)
 B = A.but(norm="batch")
 
 
 @pytest.fixture(autouse=True)
-def calls() -> list[tuple[str, int]]:
-    """Forget what the counting engine was asked for."""
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
+    """Forget what the counting engine was asked for, and what may force colours upon us."""
+    for variable in ("FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
+        monkeypatch.delenv(variable, raising=False)
     engines.calls.clear()
     return engines.calls
 
@@ -55,7 +56,8 @@ def files(folder: Path) -> list[str]:
 def test_each_recipe_is_trained_with_each_seed_once(
     tiny: Dataset, calls: list[tuple[str, int]], home: Path
 ) -> None:
-    runs = train([B, A, B.but()], tiny, seeds=[1, 0, 1], engine=engines.counted)
+    seeds: list[Any] = [1, np.int64(0), np.int64(1)]
+    runs = train([B, A, B.but()], tiny, seeds, engine=engines.counted)
     assert pairs(runs) == [(B, 0), (B, 1), (A, 0), (A, 1)]
     assert sorted(calls) == sorted((one.label, seed) for one in (A, B) for seed in (0, 1))
     for run in runs:
@@ -82,7 +84,7 @@ def test_a_run_says_what_it_was_computed_with(tiny: Dataset) -> None:
         "source": "arrays given by the caller",
         "sample": False,
     }
-    assert run.provenance["engine"] == "engines.counted"
+    assert run.provenance["engine"] == "tests.engines.counted"
     assert run.provenance["device"] == backend.device()
     assert set(run.provenance["versions"]) == {"keras", "tensorflow", "numpy"}
     assert 0 <= run.provenance["seconds"] < 10
@@ -116,7 +118,7 @@ def test_a_run_that_diverges_does_not_stop_the_others(
     assert capsys.readouterr().err.count("diverged") == 2
     again = train([wild, A], tiny, seeds=range(2), engine=engines.counted)
     assert len(calls) == 4
-    assert math.isnan(list(again)[0].history["loss"][-1])
+    assert math.isnan(next(iter(again)).history["loss"][-1])
 
 
 # Keys
@@ -137,8 +139,9 @@ def test_a_key_depends_on_recipe_seed_data_engine_versions_and_device(
         run_key(A, tiny, 0, engines.counted),
         run_key(A, tiny, 0, engines.logged),
     ]
-    assert run_key(A.but(), Dataset(tiny.x_train, tiny.y_train, tiny.x_test, tiny.y_test), 0) == (
-        keys[0]
+    assert (
+        run_key(A.but(), Dataset(tiny.x_train, tiny.y_train, tiny.x_test, tiny.y_test), 0)
+        == (keys[0])
     )
     versions = backend.versions()
     with monkeypatch.context() as patched:
@@ -151,9 +154,9 @@ def test_a_key_depends_on_recipe_seed_data_engine_versions_and_device(
         with monkeypatch.context() as patched:
             source = Path(str(module.__file__)).read_text("utf-8") + "\nchanged = 1\n"
             patched.setattr(
-                training.inspect,
+                inspect,
                 "getsource",
-                lambda other, module=module, source=source, real=training.inspect.getsource: (
+                lambda other, module=module, source=source, real=inspect.getsource: (
                     source if other is module else real(other)
                 ),
             )
@@ -175,7 +178,7 @@ def double(x):
 class Thing:
     size = 3
     def grow(self): self.size += 1
-'''  # fmt: skip  # noqa: W291
+'''  # fmt: skip
 SAME = '''
 """A docstring of the module,
 over two lines."""
@@ -241,7 +244,7 @@ def test_the_digest_of_code_notices_what_may_change_something(
 
 def test_an_engine_without_code_to_store_is_refused(tiny: Dataset) -> None:
     namespace: dict[str, Any] = {"__name__": "nowhere"}
-    exec("def engine(recipe, data, seed, on_epoch): raise AssertionError", namespace)
+    exec("def engine(recipe, data, seed, on_epoch): raise AssertionError", namespace)  # noqa: S102
     with pytest.raises(ValueError, match="an engine must be defined in a module"):
         train(A, tiny, engine=namespace["engine"])
 
@@ -256,7 +259,7 @@ def test_an_engine_without_code_to_store_is_refused(tiny: Dataset) -> None:
         ([A, A.but(train_size=101)], [0], "train_size=101 is impossible: there are 100 training"),
         ([], [0], "nothing to train: give at least one recipe and one seed"),
         ([A], [], "nothing to train: give at least one recipe and one seed"),
-        ([A], [0, -1], r"seeds=\[-1, 0\] are impossible: they must be whole numbers from 0"),
+        ([A], [0, -1], r"seeds=\[0, -1\] are impossible: they must be whole numbers from 0"),
         ([A], [0, 1.5], r"seeds=\[0, 1.5\] are impossible"),
         ([A], [0, True], r"seeds=\[0, True\] are impossible"),
         ([A], [0, "1"], r"seeds=\[0, '1'\] are impossible"),
@@ -311,12 +314,13 @@ class Process:
         folder.mkdir(exist_ok=True)
         self.folder = folder
         self.process = subprocess.Popen(
-            [sys.executable, str(Path(engines.__file__)), str(folder / "runs")],
+            [sys.executable, "-m", "tests.engines", str(folder / "runs")],
+            cwd=Path(__file__).parents[1],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
-            env={**os.environ, "ENGINE_LOG": str(folder / "log"), "CUDA_VISIBLE_DEVICES": "-1"},
+            env={**os.environ, "ENGINE_LOG": str(folder / "log")},
         )
 
     def hear(self) -> str:
@@ -361,7 +365,9 @@ def test_two_processes_train_each_run_once(processes: list[Process]) -> None:
     assert [json.loads(process.hear()) for process in both] == [expected(), expected()]
     assert [process.process.wait() for process in both] == [0, 0]
     log = (both[0].folder / "log").read_text().splitlines()
-    assert sorted(log) == sorted(f"{r.norm} {seed}" for r in engines.RECIPES for seed in engines.SEEDS)
+    assert sorted(log) == sorted(
+        f"{r.norm} {seed}" for r in engines.RECIPES for seed in engines.SEEDS
+    )
     assert len(files(both[0].folder / "runs")) == 6
 
 
@@ -442,10 +448,9 @@ def test_a_terminal_shows_bars_and_keeps_the_lines(
     tiny: Dataset, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     screen = io.StringIO()
-    terminal = functools.partial(
-        Console, file=screen, force_terminal=True, force_interactive=True, width=200
-    )
-    monkeypatch.setattr(training, "Console", lambda **options: terminal(soft_wrap=True))
+    monkeypatch.setattr(screen, "isatty", lambda: True)
+    monkeypatch.setattr(training, "REPORT_TO", screen)
+    monkeypatch.setenv("TERM", "xterm")
     train([A, B], tiny, seeds=range(2), engine=engines.counted)
     assert "all 4 runs" in screen.getvalue()
     assert "/8 epochs" in screen.getvalue()
