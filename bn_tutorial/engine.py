@@ -138,7 +138,7 @@ class _Program:
             return tf.reduce_sum(losses), _hits(targets, outputs)
 
         total, hits = sum_over_batches(step, (0.0, 0.0), order, self.batch_size)
-        return total / len(order), hits / len(order)
+        return total / order.shape[0], hits / order.shape[0]
 
     def _evaluate(
         self, images: Any, labels: Any, x_test: Any, y_test: Any, shift: Any, scale: Any
@@ -152,9 +152,9 @@ class _Program:
                 losses = keras.losses.sparse_categorical_crossentropy(targets, outputs)
                 return tf.reduce_sum(losses), _hits(targets, outputs)
 
-            order = tf.range(len(y_test))
-            total, hits = sum_over_batches(step, (0.0, 0.0), order, min(1000, len(y_test)))
-            return [total / len(y_test), hits / len(y_test)]
+            order = tf.range(y_test.shape[0])
+            total, hits = sum_over_batches(step, (0.0, 0.0), order, min(1000, y_test.shape[0]))
+            return [total / y_test.shape[0], hits / y_test.shape[0]]
 
         moving = measure(lambda inputs: self.model(inputs, training=False))
         if not batch_norms(self.model):
@@ -162,7 +162,7 @@ class _Program:
         statistics = population_statistics(
             self.model,
             lambda indices: _batch(images, indices, shift, scale),
-            min(POPULATION, len(labels)),
+            min(POPULATION, labels.shape[0]),
         )
         return moving + measure(lambda inputs: with_statistics(self.model, inputs, statistics))
 

@@ -48,7 +48,7 @@ def sum_over_batches(step: Callable[[Any], Any], zero: Any, order: Any, size: in
     total = zero
     if whole:
         _, total = tf.while_loop(
-            lambda index, _: index < len(batches),
+            lambda index, _: index < batches.shape[0],
             lambda index, total: (index + 1, add(total, step(batches[index]))),
             (0, zero),
         )
@@ -103,7 +103,7 @@ def population_statistics(
         ]
         with keras.StatelessScope(state_mapping=start) as scope:
             model(images(indices), training=True)
-        share = len(indices) / count
+        share = indices.shape[0] / count
         sums = []
         for layer in layers:
             mean = scope.get_current_value(layer.moving_mean) / (1 - layer.momentum)

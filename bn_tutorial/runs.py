@@ -163,11 +163,13 @@ class RunStore:
         except (FileNotFoundError, NotADirectoryError):
             return None
         except (OSError, UnicodeDecodeError):
-            return self._set_aside(key, "cannot be read")
+            self._set_aside(key, "cannot be read")
+            return None
         try:
             return _parse(text)
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            return self._set_aside(key, f"is not a run of this version ({error})")
+            self._set_aside(key, f"is not a run of this version ({error})")
+            return None
 
     def _set_aside(self, key: str, reason: str) -> None:
         try:

@@ -9,13 +9,13 @@ import functools
 import hashlib
 import inspect
 import json
-import numbers
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from types import ModuleType
 from typing import IO, Protocol, Self
 
+import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
@@ -162,7 +162,8 @@ def _provenance(data: Dataset, engine: Engine, seconds: float) -> dict[str, obje
 
 
 def _is_seed(value: object) -> bool:
-    return isinstance(value, numbers.Integral) and not isinstance(value, bool) and int(value) >= 0
+    whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+    return whole and int(value) >= 0  # type: ignore[call-overload]
 
 
 def check_fits(recipe: Recipe, data: Dataset) -> None:

@@ -81,7 +81,7 @@ if DATA.is_sample:
 html_static_path, templates_path = ["_static"], ["_templates"]
 html_css_files, html_js_files = ["custom.css"], ["names.js"]
 html_favicon = "_static/favicon.svg"
-html_show_sourcelink = False
+html_show_sourcelink = html_domain_indices = False
 html_last_updated_fmt, html_last_updated_use_utc = "%Y-%m-%d %H:%M UTC", True
 html_context = {"default_mode": "auto", "provenance": bn_site.provenance(PROFILE, DATA)}
 del DATA  # the scripts load their own: no need for twice the memory

@@ -1,6 +1,7 @@
 """The site, built once in the profile `smoke`, for all tests of it."""
 
 import dataclasses
+import functools
 import os
 import shutil
 import subprocess
@@ -28,6 +29,7 @@ class Site:
     html: Path
     home: Path
 
+    @functools.cached_property
     def pages(self) -> dict[str, BeautifulSoup]:
         """Return all pages that people read, by their path below the root."""
         return {

@@ -19,7 +19,7 @@ EXECUTED = [page for page in (ROOT / "docs").glob("*.md") if "{code-cell}" in pa
 
 def test_every_figure_is_there_and_has_a_written_alternative(site: Site) -> None:
     figures = 0
-    for name, page in site.pages().items():
+    for name, page in site.pages.items():
         for image in page.select("article img"):
             source = (site.html / name).parent / unquote(str(image["src"]))
             alt = str(image.get("alt", ""))
@@ -27,7 +27,7 @@ def test_every_figure_is_there_and_has_a_written_alternative(site: Site) -> None
             if "thumb" in source.name:  # its link says in words where it leads
                 continue
             assert len(alt.split()) > 3, f"{name}: {source.name} has the alternative text {alt!r}"
-            figures += "sphx_glr_plot" in source.name 
+            figures += "sphx_glr_plot" in source.name
     assert figures >= 10
 
 
@@ -41,7 +41,7 @@ def test_gallery_figures_follow_the_colour_scheme(site: Site) -> None:
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
 def test_a_script_s_page_shows_figures_and_a_verdict(site: Site, script: Path) -> None:
-    page = site.pages()[f"auto_examples/{script.stem}.html"]
+    page = site.pages[f"auto_examples/{script.stem}.html"]
     output = " ".join(block.get_text() for block in page.select(".sphx-glr-script-out"))
     assert page.select("img.sphx-glr-single-img")
     assert "not judged: this is the bundled sample" in output
@@ -50,7 +50,7 @@ def test_a_script_s_page_shows_figures_and_a_verdict(site: Site, script: Path) -
 
 @pytest.mark.parametrize("source", EXECUTED, ids=lambda path: path.stem)
 def test_every_cell_was_executed(site: Site, source: Path) -> None:
-    page = site.pages()[f"{source.stem}.html"]
+    page = site.pages[f"{source.stem}.html"]
     cells = page.select(".cell")
     assert len(cells) == source.read_text().count("{code-cell}")
     assert all(cell.select(".cell_output") for cell in cells)
@@ -63,7 +63,7 @@ def test_every_quoted_number_stands_in_the_evidence(
     monkeypatch.setenv("BN_TUTORIAL_PROFILE", "smoke")
     quoted = 0
     for source in (ROOT / "docs").glob("*.md"):
-        page = site.pages()[f"{source.stem}.html"]
+        page = site.pages[f"{source.stem}.html"]
         expected = [
             evidence.quote(*role.partition(":")[::2]) for role in ROLE.findall(source.read_text())
         ]
@@ -73,13 +73,15 @@ def test_every_quoted_number_stands_in_the_evidence(
 
 
 def test_every_link_within_the_site_leads_somewhere(site: Site) -> None:
-    pages = site.pages()
+    pages = site.pages
     for name, page in pages.items():
         for link in page.select("a[href]"):
             url, anchor = urldefrag(str(link["href"]))
             if urlsplit(url).scheme:
                 continue
-            target = ((site.html / name).parent / unquote(url)).resolve() if url else site.html / name
+            target = (
+                ((site.html / name).parent / unquote(url)).resolve() if url else site.html / name
+            )
             assert target.exists(), f"{name} links to {url}"
             if anchor and target.suffix == ".html":
                 other = pages[target.relative_to(site.html.resolve()).as_posix()] if url else page
@@ -87,14 +89,14 @@ def test_every_link_within_the_site_leads_somewhere(site: Site) -> None:
 
 
 def test_no_page_asks_another_host_for_anything(site: Site) -> None:
-    for name, page in site.pages().items():
+    for name, page in site.pages.items():
         for tag in page.select("script[src], img[src], iframe[src], link[rel=stylesheet][href]"):
             address = str(tag.get("src") or tag.get("href"))
             assert not urlsplit(address).netloc, f"{name} asks for {address}"
 
 
 def test_every_page_says_that_it_was_built_from_the_sample(site: Site) -> None:
-    for name, page in site.pages().items():
+    for name, page in site.pages.items():
         if name.startswith(("genindex", "search", "py-modindex")):
             continue
         assert page.select_one(".bd-header-announcement"), name
