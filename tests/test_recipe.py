@@ -7,13 +7,14 @@ import math
 from typing import Any
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from bn_tutorial import recipe as module
 from bn_tutorial.recipe import DEFAULT_GROUPS, MAX_CNN_DEPTH, NORMS, Recipe
 
 NAN, INFINITE = math.nan, math.inf
+unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 FIELDS = [field.name for field in dataclasses.fields(Recipe)]
 UNCOUNTABLE = (0, -1, 2.0, 0.5, True, NAN, INFINITE, "8", None, [8])
 NOT_POSITIVE = (0, 0.0, -1e-3, True, NAN, INFINITE, -INFINITE, 10**400, "fast", None)
@@ -67,7 +68,7 @@ def recipes(draw: st.DrawFn) -> Recipe:
 
 
 @given(recipes())
-@settings(deadline=None)
+@unhurried
 def test_a_recipe_survives_a_round_trip(recipe: Recipe) -> None:
     read = Recipe(**json.loads(json.dumps(recipe.asdict())))
     for copy in (read, recipe.but(), Recipe().but(**recipe.asdict())):
@@ -78,7 +79,7 @@ def test_a_recipe_survives_a_round_trip(recipe: Recipe) -> None:
 
 
 @given(recipes(), recipes(), st.sampled_from(FIELDS))
-@settings(deadline=None)
+@unhurried
 def test_digest_and_label_differ_exactly_when_recipes_do(
     recipe: Recipe, other: Recipe, field: str
 ) -> None:
@@ -93,7 +94,7 @@ def test_digest_and_label_differ_exactly_when_recipes_do(
 
 
 @given(recipes())
-@settings(deadline=None)
+@unhurried
 def test_the_label_names_what_differs_from_the_baseline(recipe: Recipe) -> None:
     words = recipe.label.split(", ")
     expected = set()
