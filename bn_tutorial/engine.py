@@ -143,28 +143,28 @@ class _Program:
     def _evaluate(
         self, images: Any, labels: Any, x_test: Any, y_test: Any, shift: Any, scale: Any
     ) -> Any:
-        def measure(predict: Callable[[Any], Any]) -> list[Any]:
-            def step(indices: Any) -> Any:
-                outputs, targets = (
-                    predict(_batch(x_test, indices, shift, scale)),
-                    tf.gather(y_test, indices),
-                )
+        def predict(inputs: Any) -> list[Any]:
+            moving = self.model(inputs, training=False)
+            if not batch_norms(self.model):
+                return [moving, moving]
+            return [moving, with_statistics(self.model, inputs, statistics)]
+
+        def step(indices: Any) -> Any:
+            inputs, targets = _batch(x_test, indices, shift, scale), tf.gather(y_test, indices)
+            sums = []
+            for outputs in predict(inputs):  # XLA does what they share once
                 losses = keras.losses.sparse_categorical_crossentropy(targets, outputs)
-                return tf.reduce_sum(losses), _hits(targets, outputs)
+                sums += [tf.reduce_sum(losses), _hits(targets, outputs)]
+            return sums
 
-            order = tf.range(y_test.shape[0])
-            total, hits = sum_over_batches(step, (0.0, 0.0), order, min(1000, y_test.shape[0]))
-            return [total / y_test.shape[0], hits / y_test.shape[0]]
-
-        moving = measure(lambda inputs: self.model(inputs, training=False))
-        if not batch_norms(self.model):
-            return moving + moving
         statistics = population_statistics(
             self.model,
             lambda indices: _batch(images, indices, shift, scale),
             min(POPULATION, labels.shape[0]),
         )
-        return moving + measure(lambda inputs: with_statistics(self.model, inputs, statistics))
+        count = y_test.shape[0]
+        sums = sum_over_batches(step, [0.0] * 4, tf.range(count), min(1000, count))
+        return [total / count for total in sums]
 
 
 def _batch(images: Any, indices: Any, shift: Any, scale: Any) -> Any:

@@ -91,6 +91,8 @@ def population_statistics(
     Wu & Johnson (2021), Rethinking "Batch" in BatchNorm, section 3.
     """
     layers = batch_norms(model)
+    if not layers:
+        return []
     zeros = [
         (tf.zeros_like(layer.moving_mean), tf.zeros_like(layer.moving_variance)) for layer in layers
     ]
