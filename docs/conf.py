@@ -4,10 +4,22 @@ import os
 import sys
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+from sphinx.errors import ConfigError
+
 import bn_tutorial
 from bn_tutorial import load_cifar10, profile
 
 HERE = Path(__file__).resolve().parent
+(HERE / "_build").mkdir(exist_ok=True)
+_lock = FileLock(HERE / "_build" / "building.lock")  # until this process ends
+try:
+    _lock.acquire(blocking=False)
+    PROFILE = profile()
+except Timeout:
+    raise ConfigError("another build of this folder is running: wait until it ends.") from None
+except ValueError as error:
+    raise ConfigError(str(error)) from None
 sys.path.insert(0, str(HERE / "_ext"))
 
 import bn_site
@@ -33,7 +45,6 @@ myst_enable_extensions = ["amsmath", "colon_fence", "deflist", "dollarmath"]
 copybutton_exclude = ".linenos, .gp"
 
 # --- what the pages are computed from
-PROFILE = profile()
 DATA = load_cifar10(PROFILE.source)
 html_baseurl = os.environ.get("BN_TUTORIAL_BASEURL", "https://example.org/bn_tutorial/")
 DIGEST = bn_site.digest(PROFILE.name, DATA.digest, html_baseurl)

@@ -8,7 +8,8 @@ images per batch and device to 34.7 % with 2. The notebook compared 32, 64, 128 
 
 **What you'll do:** train the batch-normalised network at four batch sizes. **What you'll see:**
 what the curves that Keras draws say about the batch size, and whether it is true of the networks
-or only of their moving statistics. **How long it takes:** about three minutes on two cores.
+or only of their moving statistics. **How long it takes:**
+minutes on two cores; the end of the page says how many.
 """
 
 # %%
@@ -121,9 +122,8 @@ for b in sizes:
     )
 
 # %%
-# So the same 100 steps or so of memory are a larger part of an epoch, and with Adam each of fewer
-# steps still moves the weights by about the learning rate: the average looks back over a larger
-# part of the training.
+# So the average's memory of about 100 steps spans a larger part of an epoch when the batches are
+# larger. Whether that is why the dashed lines differ is a guess: nothing here tests it.
 #
 # What this does *not* show
 # -------------------------
@@ -132,13 +132,15 @@ for b in sizes:
 # begins below 16. And the learning rate is the same for all sizes, which favours some.
 #
 # **Exercise.** Give every size the same number of updates instead of epochs: multiply ``epochs``
-# by ``b // 32`` in one line. What is left of the trend?
+# by ``b // 32`` in one line. What is left of the differences?
 
+seconds = sum(run.provenance["seconds"] for run in runs)
+print(f"The training behind this page took {seconds:.0f} s.")
 record(
     "batch-size",
     moving=verdicts["batch-size-moving"],
     population=verdicts["batch-size-population"],
     seeds=budget.seeds,
     epochs=budget.epochs,
-    seconds=sum(run.provenance["seconds"] for run in runs),
+    seconds=seconds,
 )

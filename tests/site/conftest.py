@@ -51,16 +51,21 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
     for file in ROOT.glob("*.md"):
         shutil.copy(file, folder)
     built = Site(folder / "html", folder / "home")
-    result = subprocess.run(
-        [sys.executable, "-m", "sphinx", "-W", "-n", "-q", "-b", "html", "docs", str(built.html)],
-        cwd=folder,
-        env=smoke(built.home),
+    result = build(built)
+    assert result.returncode == 0, result.stdout + result.stderr
+    return built
+
+
+def build(site: Site, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Build the site as `nox -s docs` does, in the profile `smoke` if `variables` name no other."""
+    return subprocess.run(
+        [sys.executable, "-m", "sphinx", "-W", "-n", "-q", "-b", "html", "docs", str(site.html)],
+        cwd=site.html.parent,
+        env={**smoke(site.home), **variables},
         capture_output=True,
         text=True,
         check=False,
     )
-    assert result.returncode == 0, result.stdout + result.stderr
-    return built
 
 
 def smoke(home: Path) -> dict[str, str]:

@@ -7,10 +7,11 @@ from pathlib import Path
 from urllib.parse import unquote, urldefrag, urlsplit
 
 import pytest
+from filelock import FileLock
 
 from bn_tutorial import evidence
 
-from .conftest import ROOT, Site, smoke
+from .conftest import ROOT, Site, build, smoke
 
 SCRIPTS = sorted((ROOT / "gallery").glob("plot_*.py"))
 ROLE = re.compile(r"\{evidence\}`([^`]+)`")
@@ -120,3 +121,39 @@ def test_a_downloaded_script_runs_by_itself(site: Site, script: Path, tmp_path: 
     assert "not judged" in result.stdout
     assert result.stderr == ""  # nothing to train, and no chatter
     assert list(folder.iterdir()) == []
+
+
+def test_a_second_build_of_the_folder_is_refused(site: Site) -> None:
+    with FileLock(site.html.parent / "docs" / "_build" / "building.lock"):
+        result = build(site)
+    assert result.returncode == 2
+    assert "another build of this folder is running" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_an_unknown_profile_is_refused(site: Site) -> None:
+    result = build(site, BN_TUTORIAL_PROFILE="huge")
+    assert result.returncode == 2
+    assert "there is no profile 'huge': choose smoke, standard, full." in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_a_name_without_evidence_fails_the_build(tmp_path: Path) -> None:
+    source = tmp_path / "docs"
+    source.mkdir()
+    source.joinpath("conf.py").write_text(
+        f"import sys\nsys.path.insert(0, {str(ROOT / 'docs' / '_ext')!r})\n"
+        "extensions = ['myst_parser']\n"
+        "def setup(app):\n    import bn_site\n    app.add_role('evidence', bn_site.Evidence())\n"
+    )
+    source.joinpath("index.md").write_text(
+        "# Title\n\nA number: {evidence}`batch-norm.nothing:.1f`.\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-m", "sphinx", "-W", "-q", str(source), str(tmp_path / "html")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode != 0
+    assert "no evidence 'batch-norm.nothing:.1f'" in result.stderr
