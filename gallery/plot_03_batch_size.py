@@ -60,50 +60,57 @@ import matplotlib.pyplot as plt
 from bn_tutorial.evidence import difference, interval, judge, record
 from bn_tutorial.figures import COLORS, legend, mark_sample, percent
 
-figure, axes = plt.subplots(figsize=(6.4, 3.8))
-for metric, style in (("val_accuracy", "--"), ("val_accuracy_population", "-")):
-    finals = {b: runs.of(recipes[b]).final(metric) for b in sizes}
-    for seed in range(budget.seeds):
-        axes.plot(
-            sizes,
-            [finals[b][seed] for b in sizes],
-            style,
-            color=COLORS["batch"],
-            lw=0.7,
-        )
-    means = [interval(finals[b].values()) for b in sizes]
-    axes.plot(
-        sizes,
-        [m.mean for m in means],
-        style,
-        color=COLORS["batch"],
-        lw=2.2,
-        marker="o",
-    )
-axes.set_xscale("log", base=2)
-axes.set_xticks(sizes, [str(b) for b in sizes])
-axes.set_xlabel("batch size")
-axes.set_ylabel("test accuracy after the last epoch")
-axes.yaxis.set_major_formatter(percent)
+
+def against_batch_size(axes, recipes):
+    """Draw the final test accuracy of each recipe, in both readings."""
+    sizes = [recipe.batch_size for recipe in recipes]
+    for metric, style in (("val_accuracy", "--"), ("val_accuracy_population", "-")):
+        finals = [runs.of(recipe).final(metric) for recipe in recipes]
+        for seed in range(budget.seeds):
+            course = [final[seed] for final in finals]
+            axes.plot(sizes, course, style, color=COLORS["batch"], lw=0.7)
+        means = [interval(final.values()).mean for final in finals]
+        axes.plot(sizes, means, style, color=COLORS["batch"], lw=2.2, marker="o")
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(sizes, [str(size) for size in sizes])
+    axes.set_xlabel("batch size")
+    axes.yaxis.set_major_formatter(percent)
+
+
+# %%
+# As in the experiment before, standardised pixels are the control. The two ends of the range will
+# do:
+
+ends = {b: recipes[b].but(inputs="standardized") for b in (32, 256)}
+runs += train(ends.values(), data, seeds=range(budget.seeds))
+
+figure, panels = plt.subplots(1, 2, figsize=(7.6, 3.8), sharey=True)
+against_batch_size(panels[0], recipes.values())
+against_batch_size(panels[1], ends.values())
+panels[0].set_title("pixels / 255")
+panels[0].set_ylabel("test accuracy after the last epoch")
+panels[1].set_title("standardised pixels")
 legend(figure, runs)
 mark_sample(figure, runs)
 figure.set_label(
-    "Final test accuracy against the batch size, from 32 to 256: dashed with moving statistics, "
-    "solid with population statistics; a thin line for each seed."
+    "Final test accuracy against the batch size, from 32 to 256, with pixels divided by 255 on the "
+    "left and standardised pixels on the right: dashed with moving statistics, solid with "
+    "population statistics; a thin line for each seed."
 )
 
 # %%
 # The verdicts
 # ------------
-# Pre-registered: batch 256 against batch 32, once for each way of reading.
+# Pre-registered: batch 256 against batch 32, for each way of reading, and once more for the control.
 
 verdicts = {}
-for name, metric in (
-    ("batch-size-moving", "val_accuracy"),
-    ("batch-size-population", "val_accuracy_population"),
+for name, pair, metric in (
+    ("batch-size-moving", recipes, "val_accuracy"),
+    ("batch-size-population", recipes, "val_accuracy_population"),
+    ("batch-size-moving-standardized", ends, "val_accuracy"),
 ):
     effect = difference(
-        runs.of(recipes[32]).final(metric), runs.of(recipes[256]).final(metric)
+        runs.of(pair[32]).final(metric), runs.of(pair[256]).final(metric)
     )
     verdicts[name] = judge(name, effect, sample=data.is_sample)
     print(verdicts[name], end="\n\n")
@@ -140,6 +147,7 @@ record(
     "batch-size",
     moving=verdicts["batch-size-moving"],
     population=verdicts["batch-size-population"],
+    moving_standardized=verdicts["batch-size-moving-standardized"],
     seeds=budget.seeds,
     epochs=budget.epochs,
     seconds=seconds,
