@@ -91,10 +91,13 @@ if DATA.is_sample:
     )
 html_static_path, templates_path = ["_static"], ["_templates"]
 html_css_files, html_js_files = ["custom.css"], ["names.js"]
-html_sidebars = dict.fromkeys(  # these have no subpages to list
-    ("index", "theory", "advantages", "limitations", "notebook", "cifar10", "reproduce", "reference",
-     "references"), [],
-)  # fmt: skip
+html_sidebars = {  # these pages have no subpages to list
+    page: []
+    for page in (
+        *("index", "theory", "advantages", "limitations", "notebook", "cifar10"),
+        *("reproduce", "reference", "references"),
+    )
+}
 html_favicon = "_static/favicon.svg"
 html_show_sourcelink = html_domain_indices = False
 html_last_updated_fmt, html_last_updated_use_utc = "%Y-%m-%d %H:%M UTC", True
