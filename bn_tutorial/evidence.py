@@ -274,7 +274,7 @@ def recall(name: str) -> Any:
         found: Any = json.loads(evidence_path(group).read_text("utf-8"))
         for part in parts:
             found = found[part]
-    except (FileNotFoundError, KeyError, TypeError) as error:
+    except (FileNotFoundError, NotADirectoryError, KeyError, TypeError) as error:
         raise KeyError(f"no evidence is recorded as {name!r}") from error
     return found
 

@@ -18,8 +18,8 @@ def normalization(name: str, **options: Any) -> keras.layers.Layer:
     name : {"batch", "ghost", "renorm", "layer", "instance", "group"}
         ``"batch"`` is Keras's own `BatchNormalization`; the others normalise over ghost
         batches (Hoffer et al. 2017), with batch renormalisation (Ioffe 2017), over all
-        features of one image (Ba et al. 2016), over one channel of one image (Ulyanov et
-        al. 2016) or over a group of channels of one image (Wu & He 2018).
+        features of one image, at each pixel by itself (Ba et al. 2016), over one channel of
+        one image (Ulyanov et al. 2016) or over a group of its channels (Wu & He 2018).
     **options
         Passed to the layer; `bn_tutorial.recipe.NORMS` lists them.
 

@@ -238,3 +238,5 @@ record(
     epochs=budget.epochs,
     seconds=seconds,
 )
+
+# sphinx_gallery_thumbnail_number = 3
