@@ -44,6 +44,7 @@ def docs(session: nox.Session) -> None:
     options = parser.parse_args(session.posargs)
     install(session, "docs")
     env = {"BN_TUTORIAL_PROFILE": options.profile}
+    session.run("bn-tutorial", "data", env=env)
     session.run("sphinx-build", "-W", "-n", "-q", "-b", "html", "docs", str(HTML), env=env)
     session.log(f"The site is ready: open {HTML / 'index.html'}")
 
