@@ -80,7 +80,6 @@ html_theme_options = {
     "collapse_navigation": True,
     "header_links_before_dropdown": 6,
     "navigation_with_keys": False,
-    "navbar_persistent": ["search-button-named"],
     "footer_start": ["copyright"],
     "footer_end": ["provenance"],
 }

@@ -6,7 +6,7 @@ Before batch normalisation can help, there must be something to help. The assign
 baseline is a network with one hidden layer, the kind in which Ioffe and Szegedy (2015) first
 showed batch normalisation at work (theirs had three, on handwritten digits).
 
-**What you'll do:** write the network in Keras, train it with three seeds, and see how much the
+**What you'll do:** write the network in Keras, train it with several seeds, and see how much the
 seed alone changes. **What you'll see:** its learning curves on CIFAR-10, and what becomes of
 them when the pixels are standardised. **How long it takes:** minutes on two
 cores; the end of the page says how many.
