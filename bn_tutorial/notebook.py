@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from bn_tutorial.backend import keras
+from bn_tutorial.backend import keras, tf
 from bn_tutorial.dataset import Dataset
 from bn_tutorial.recipe import Recipe
 
@@ -70,7 +70,7 @@ def fit(
     data : Dataset
         The images.
     seed : int
-        For Keras's global random generator, which draws the weights and shuffles.
+        For the initial weights. The order of the images is Keras's own, and not reproducible.
     on_epoch : callable
         Is called after each epoch.
 
@@ -90,6 +90,9 @@ def fit(
     keras.utils.set_random_seed(seed)
     x_train, y_train, x_test, y_test = prepare(data)
     model = batch_normalized() if recipe.norm else baseline()
+    # With a global seed, Keras would shuffle every epoch into the same order, so the same
+    # batches would come again and again; a notebook that sets no seed does not do that.
+    tf.random.set_seed(None)
     batch_size, epochs = recipe.batch_size, recipe.epochs
     callbacks = [keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: on_epoch())]
     # [fit]
