@@ -25,6 +25,7 @@ from bn_tutorial import backend, engine, notebook
 from bn_tutorial.backend import tf
 from bn_tutorial.dataset import Dataset
 from bn_tutorial.recipe import Recipe
+from bn_tutorial.training import check_fits
 
 #: Trains for some epochs and calls what it is given after each.
 Contestant = Callable[[Callable[[], object]], object]
@@ -188,11 +189,7 @@ def bench(
             raise ValueError(
                 f"norm={recipe.norm!r} is impossible: the notebook has None and 'batch'."
             )
-        if recipe.batch_size > len(data.x_train):
-            raise ValueError(
-                f"batch_size={recipe.batch_size} is impossible: "
-                f"there are {len(data.x_train)} training images."
-            )
+        check_fits(recipe, data)
     return Benchmark(
         measurements=tuple(_measure(recipe, data, report) for recipe in recipes),
         epochs=epochs,

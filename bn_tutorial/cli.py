@@ -416,13 +416,12 @@ def bench(
             Recipe(batch_size=size, epochs=epochs)
     _check_targets(json_file)
     images = _load(source)
-    for size in batch_sizes:
-        if size > len(images.x_train):
-            raise click.ClickException(
-                f"batch_size={size} is impossible: there are {len(images.x_train)} training images."
-            )
     from bn_tutorial import bench as benchmark
+    from bn_tutorial import training
 
+    with _users_errors(ValueError):  # only here: a ValueError in measuring is nobody's typing
+        for size in batch_sizes:
+            training.check_fits(Recipe(batch_size=size, epochs=epochs), images)
     result = benchmark.bench(
         images,
         batch_sizes,
