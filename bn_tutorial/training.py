@@ -234,7 +234,6 @@ class _Report:
 
     def end(self, run: Run) -> None:
         self.done += 1
-        self.bars.update(self.overall, completed=self.bars.tasks[0].completed)
         if self.current != self.overall:
             self.bars.remove_task(self.current)
             self.current = self.overall
