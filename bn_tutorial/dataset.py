@@ -107,18 +107,52 @@ class Dataset:
             raise ValueError(f"n is {n!r}; it must be a whole number from 1 to {available}.")
         if n == available:
             return self
-        counts = np.bincount(self.y_train, minlength=len(self.classes))
-        quotas, left_over = np.divmod(counts * n, available)
-        by_remainder = np.argsort(-left_over, kind="stable")
-        quotas[by_remainder[: n - quotas.sum()]] += 1
-        chosen = np.sort(
-            np.concatenate([np.flatnonzero(self.y_train == c)[:k] for c, k in enumerate(quotas)])
-        )
+        chosen = self._stratified(self.y_train, n)
         return replace(
             self,
             x_train=self.x_train[chosen],
             y_train=self.y_train[chosen],
             source=f"{self.source}, {n} of {available} training images",
+        )
+
+    def holdout(self, n: int) -> Dataset:
+        """Return the training images without `n` of them, which take the place of the test images.
+
+        Each class keeps its share, and of each class the last images are held out: they
+        are no part of any `subset` of what is returned.
+
+        Parameters
+        ----------
+        n : int
+            Number of images to hold out, from 1 to ``len(x_train) - 1``.
+
+        Raises
+        ------
+        ValueError
+            If `n` is not a whole number in that range.
+        """
+        available = len(self.x_train)
+        if not hasattr(n, "__index__") or not 1 <= n < available:
+            raise ValueError(f"n is {n!r}; it must be a whole number from 1 to {available - 1}.")
+        held = np.zeros(available, dtype=bool)
+        held[available - 1 - self._stratified(self.y_train[::-1], n)] = True
+        return replace(
+            self,
+            x_train=self.x_train[~held],
+            y_train=self.y_train[~held],
+            x_test=self.x_train[held],
+            y_test=self.y_train[held],
+            source=f"{self.source}, {n} of {available} training images held out",
+        )
+
+    def _stratified(self, labels: Labels, n: int) -> npt.NDArray[np.intp]:
+        """Return the sorted indices of the first images of each class, `n` in all."""
+        counts = np.bincount(labels, minlength=len(self.classes))
+        quotas, left_over = np.divmod(counts * n, len(labels))
+        by_remainder = np.argsort(-left_over, kind="stable")
+        quotas[by_remainder[: n - quotas.sum()]] += 1
+        return np.sort(
+            np.concatenate([np.flatnonzero(labels == c)[:k] for c, k in enumerate(quotas)])
         )
 
     def _sha256(self) -> str:

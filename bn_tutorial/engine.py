@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,12 @@ import numpy.typing as npt
 from bn_tutorial.backend import GPUS, keras, tf
 from bn_tutorial.dataset import Dataset
 from bn_tutorial.models import build
-from bn_tutorial.probes import batch_norms, population_statistics, sum_over_batches, with_statistics
+from bn_tutorial.probes import (
+    Statistics,
+    population_statistics,
+    sum_over_batches,
+    with_statistics,
+)
 from bn_tutorial.recipe import Recipe
 
 #: What is measured after each epoch.
@@ -31,14 +36,25 @@ METRICS = (
     "val_accuracy_population",
 )
 
+#: What is measured besides if some training images are held out: in inference mode with
+#: population statistics on training images (after each epoch), and on the test images (once).
+FIT_METRICS = ("fit_loss", "fit_accuracy")
+TEST_METRICS = ("test_loss", "test_accuracy", "test_loss_population", "test_accuracy_population")
+
 #: Images of the training set from which population statistics are computed.
 POPULATION = 10_000
 
 History = dict[str, list[float]]
+#: Takes the model, a batch, its targets and the learning rate; returns scalars and vectors.
+Probe = Callable[[Any, Any, Any, Any], Mapping[str, Any]]
 
 
 def fit(
-    recipe: Recipe, data: Dataset, seed: int, on_epoch: Callable[[], object] = lambda: None
+    recipe: Recipe,
+    data: Dataset,
+    seed: int,
+    on_epoch: Callable[[], object] = lambda: None,
+    probe: Probe | None = None,
 ) -> History:
     """Train one network.
 
@@ -52,6 +68,10 @@ def fit(
         Fixes the initial weights, the order of the images and the dropout stream.
     on_epoch : callable
         Is called after each epoch.
+    probe : callable, optional
+        What else to measure after each epoch. It is given the model, the batch that would be
+        next (shape (batch size, rows, columns, colours)), its targets and the learning rate, and
+        is compiled; the values of a vector are kept as ``name/0``, ``name/1`` and so on.
 
     Returns
     -------
@@ -60,23 +80,48 @@ def fit(
         in training mode, as Keras reports them; ``val_loss`` and ``val_accuracy`` are measured
         on the test images in inference mode with the moving statistics;
         ``val_loss_population`` and ``val_accuracy_population`` likewise with population
-        statistics, computed anew and then forgotten. A loss that is no longer finite ends
-        the training there.
+        statistics, computed anew and then forgotten. If the recipe holds out validation
+        images, these are measured on them, and there are `FIT_METRICS` and, after the last
+        epoch, `TEST_METRICS`, too. A loss that is no longer finite ends the training there.
     """
-    program = _program(*_signature(recipe), data.x_train.shape[1:], len(data.classes))
-    train, test = _resident(data, recipe.train_size)
+    shape, classes = data.x_train.shape[1:], len(data.classes)
+    program = _program(*signature(recipe), shape, classes)
+    train, validation, test = _resident(data, recipe.train_size, recipe.validation)
     pixels = scaling(recipe, data)
     program.start(recipe, seed)
-    history: History = {name: [] for name in METRICS}
+    history: History = {}
+
+    def note(**values: Any) -> None:
+        for name, value in values.items():
+            history.setdefault(name, []).append(float(value))
+
     for epoch in range(recipe.epochs):
         order = epoch_order(seed, epoch, len(train[1]))
-        values = [*program.train(*train, order, *pixels), *program.evaluate(*train, *test, *pixels)]
-        for name, value in zip(METRICS, values, strict=True):
-            history[name].append(float(value))
+        note(**dict(zip(METRICS, program.train(*train, order, *pixels), strict=False)))
+        statistics = program.statistics(train[0], *pixels)
+        values = program.score(validation, pixels, statistics)
+        note(**dict(zip(METRICS[2:], values, strict=True)))
+        if recipe.validation:
+            part = [array[: recipe.validation] for array in train]
+            values = program.score(part, pixels, statistics)[2:]
+            note(**dict(zip(FIT_METRICS, values, strict=True)))
+        if probe:
+            batch = epoch_order(seed, epoch + 1, len(train[1]))[: recipe.batch_size]
+            for name, value in program.probe(probe)(*train, batch, *pixels).items():
+                value = value.numpy()
+                parts = {name: value} if value.ndim == 0 else _numbered(name, value)
+                note(**parts)
         on_epoch()
         if not all(math.isfinite(history[name][-1]) for name in ("loss", "val_loss")):
             break
+    if test is not None:
+        values = program.score(test, pixels, statistics, len(validation[1]))
+        note(**dict(zip(TEST_METRICS, values, strict=True)))
     return history
+
+
+def _numbered(name: str, values: Any) -> dict[str, float]:
+    return {f"{name}/{index}": value for index, value in enumerate(values)}
 
 
 def epoch_order(seed: int, epoch: int, count: int) -> npt.NDArray[np.int32]:
@@ -90,14 +135,14 @@ def scaling(recipe: Recipe, data: Dataset) -> tuple[Any, Any]:
     Parameters
     ----------
     recipe : Recipe
-        Its ``inputs`` and ``train_size`` decide.
+        Its ``inputs``, ``train_size`` and ``validation`` decide.
     data : Dataset
         The images; statistics are of the training images that the recipe uses.
     """
     if recipe.inputs == "unit":
         colours = data.x_train.shape[-1]
         return np.zeros(colours, np.float32), np.full(colours, 255.0, np.float32)
-    return _pixel_statistics(data, recipe.train_size)
+    return _pixel_statistics(data, recipe.train_size, recipe.validation)
 
 
 class _Program:
@@ -105,16 +150,18 @@ class _Program:
 
     def __init__(self, recipe: Recipe, jit: bool, shape: tuple[int, ...], classes: int) -> None:
         self.model = build(recipe, shape=shape, classes=classes)
-        self.optimizer = keras.optimizers.get(recipe.optimizer)
-        self.optimizer.build(self.model.trainable_variables)
+        self.optimizer = _optimizer(recipe, self.model)
         self.fresh = [variable.numpy() for variable in self.optimizer.variables]
-        self.batch_size = recipe.batch_size
-        # a partial object of their own, or TensorFlow would take several programs for one
+        self.batch_size, self.jit = recipe.batch_size, jit
+        self.train = self._compiled(self._train)
+        self.statistics = self._compiled(self._statistics)
+        self.evaluate = self._compiled(self._evaluate)
+        self.probes: dict[Probe, Any] = {}
+
+    def _compiled(self, function: Callable[..., Any]) -> Any:
+        # a partial object of its own, or TensorFlow would take several programs for one
         # function that is traced again and again, and warn
-        self.train = tf.function(functools.partial(self._train), jit_compile=jit, autograph=False)
-        self.evaluate = tf.function(
-            functools.partial(self._evaluate), jit_compile=jit, autograph=False
-        )
+        return tf.function(functools.partial(function), jit_compile=self.jit, autograph=False)
 
     def start(self, recipe: Recipe, seed: int) -> None:
         """Put the model and the optimiser into the state in which a run begins."""
@@ -140,31 +187,71 @@ class _Program:
         total, hits = sum_over_batches(step, (0.0, 0.0), order, self.batch_size)
         return total / order.shape[0], hits / order.shape[0]
 
+    def _statistics(self, images: Any, shift: Any, scale: Any) -> Statistics:
+        return population_statistics(
+            self.model,
+            lambda indices: _batch(images, indices, shift, scale),
+            min(POPULATION, images.shape[0]),
+        )
+
     def _evaluate(
-        self, images: Any, labels: Any, x_test: Any, y_test: Any, shift: Any, scale: Any
+        self, images: Any, labels: Any, shift: Any, scale: Any, statistics: Statistics
     ) -> Any:
         def predict(inputs: Any) -> list[Any]:
             moving = self.model(inputs, training=False)
-            if not batch_norms(self.model):
+            if not statistics:
                 return [moving, moving]
             return [moving, with_statistics(self.model, inputs, statistics)]
 
         def step(indices: Any) -> Any:
-            inputs, targets = _batch(x_test, indices, shift, scale), tf.gather(y_test, indices)
+            inputs, targets = _batch(images, indices, shift, scale), tf.gather(labels, indices)
             sums = []
             for outputs in predict(inputs):  # XLA does what they share once
                 losses = keras.losses.sparse_categorical_crossentropy(targets, outputs)
                 sums += [tf.reduce_sum(losses), _hits(targets, outputs)]
             return sums
 
-        statistics = population_statistics(
-            self.model,
-            lambda indices: _batch(images, indices, shift, scale),
-            min(POPULATION, labels.shape[0]),
-        )
-        count = y_test.shape[0]
-        sums = sum_over_batches(step, [0.0] * 4, tf.range(count), min(1000, count))
-        return [total / count for total in sums]
+        count = labels.shape[0]
+        return sum_over_batches(step, [0.0] * 4, tf.range(count), min(1000, count))
+
+    def score(
+        self, data: Any, pixels: Any, statistics: Statistics, chunk: int | None = None
+    ) -> list[float]:
+        """Return loss and accuracy with moving statistics, and both with `statistics`.
+
+        Chunks of a size that was evaluated before need no new compilation.
+        """
+        images, labels = data
+        sums = np.zeros(4)
+        for start in range(0, len(labels), chunk or len(labels)):
+            part = slice(start, start + (chunk or len(labels)))
+            sums += [
+                float(value)
+                for value in self.evaluate(images[part], labels[part], *pixels, statistics)
+            ]
+        return list(sums / len(labels))
+
+    def probe(self, probe: Probe) -> Any:
+        """Return a compiled probe."""
+
+        def measure(images: Any, labels: Any, batch: Any, shift: Any, scale: Any) -> Any:
+            inputs, targets = _batch(images, batch, shift, scale), tf.gather(labels, batch)
+            return probe(self.model, inputs, targets, self.optimizer.learning_rate)
+
+        if probe not in self.probes:
+            self.probes[probe] = self._compiled(measure)
+        return self.probes[probe]
+
+
+def _optimizer(recipe: Recipe, model: keras.Model) -> keras.optimizers.Optimizer:
+    decays = bool(recipe.weight_decay) or recipe.optimizer == "adamw"  # it decays by default
+    config = {"weight_decay": recipe.weight_decay} if decays else {}
+    optimizer = keras.optimizers.get({"class_name": recipe.optimizer, "config": config})
+    variables = model.trainable_variables
+    if decays:
+        optimizer.exclude_from_weight_decay([v for v in variables if "kernel" not in v.name])
+    optimizer.build(variables)
+    return optimizer
 
 
 def _batch(images: Any, indices: Any, shift: Any, scale: Any) -> Any:
@@ -176,17 +263,21 @@ def _hits(targets: Any, outputs: Any) -> Any:
     return tf.reduce_sum(tf.cast(best == targets, tf.float32))
 
 
-def _signature(recipe: Recipe) -> tuple[Recipe, bool]:
+def signature(recipe: Recipe) -> tuple[Recipe, bool]:
     """Return the recipe without what changes no compiled code, and whether XLA compiles it.
 
-    On a CPU, XLA is faster for dense networks and many times slower for convolutions.
+    On a CPU, XLA is faster for dense and recurrent networks and many times slower for
+    convolutions.
     """
     blank = Recipe()
     same = {
         name: getattr(blank, name)
-        for name in ("initializer", "init_scale", "inputs", "learning_rate", "epochs", "train_size")
+        for name in (
+            *("initializer", "init_scale", "inputs", "learning_rate", "epochs"),
+            *("train_size", "validation"),
+        )
     }
-    return recipe.but(**same), bool(GPUS) or recipe.model == "mlp"
+    return recipe.but(**same), bool(GPUS) or recipe.model != "cnn"
 
 
 @functools.lru_cache(maxsize=2)
@@ -195,19 +286,23 @@ def _program(recipe: Recipe, jit: bool, shape: tuple[int, ...], classes: int) ->
 
 
 @functools.lru_cache(maxsize=1)
-def _resident(data: Dataset, train_size: int | None) -> tuple[Any, Any]:
-    """Return the training and the test arrays, each (images, labels), on the device."""
-    used = data if train_size is None else data.subset(train_size)
-    return (
-        (tf.constant(used.x_train), tf.constant(used.y_train)),
-        (tf.constant(used.x_test), tf.constant(used.y_test)),
-    )
+def _resident(data: Dataset, train_size: int | None, validation: int) -> tuple[Any, Any, Any]:
+    """Return, each as (images, labels) on the device, what to train, validate and test on.
+
+    Without a held-out part, validation is on the test images, and there are no others.
+    """
+    used = _used(data, train_size, validation)
+    parts = [(used.x_train, used.y_train), (used.x_test, used.y_test)]
+    if validation:
+        parts.append((data.x_test, data.y_test))
+    on_device = [tuple(map(tf.constant, part)) for part in parts]
+    return on_device[0], on_device[1], on_device[2] if validation else None
 
 
 @functools.lru_cache(maxsize=1)
-def _pixel_statistics(data: Dataset, train_size: int | None) -> tuple[Any, Any]:
+def _pixel_statistics(data: Dataset, train_size: int | None, validation: int) -> tuple[Any, Any]:
     """Return mean and standard deviation per colour, without a float copy of all images."""
-    images = (data if train_size is None else data.subset(train_size)).x_train
+    images = _used(data, train_size, validation).x_train
     sums = np.zeros((2, images.shape[-1]))
     for start in range(0, len(images), 1000):
         pixels = images[start : start + 1000].reshape(-1, images.shape[-1]).astype(np.float64)
@@ -215,3 +310,9 @@ def _pixel_statistics(data: Dataset, train_size: int | None) -> tuple[Any, Any]:
     mean, square = sums / (images.size / images.shape[-1])
     spread = np.sqrt(np.maximum(square - mean**2, 1e-12))
     return mean.astype(np.float32), spread.astype(np.float32)
+
+
+def _used(data: Dataset, train_size: int | None, validation: int) -> Dataset:
+    if validation:
+        data = data.holdout(validation)
+    return data if train_size is None else data.subset(train_size)

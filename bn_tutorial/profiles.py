@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Iterable
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,23 +21,35 @@ class Profile:
     source : str
         Where the data comes from; see `load_cifar10`.
     seeds : int
-        Seeds per recipe.
+        Seeds per recipe where runs are many or long: the assignment's, and maps.
     epochs : int
-        Epochs per run.
+        Epochs of the assignment's runs.
+    subset_seeds : int
+        Seeds per recipe elsewhere.
+    subset, validation : int
+        Training images, and images held out of the training set, beyond the assignment.
     """
 
     name: str
     source: str
     seeds: int
     epochs: int
+    subset_seeds: int
+    subset: int
+    validation: int
+
+    def grid(self, values: Iterable[T]) -> list[T]:
+        """Return the values that an experiment should go through: in ``smoke`` only the ends."""
+        values = list(values)
+        return values[:: max(len(values) - 1, 1)] if self.name == "smoke" else values
 
 
 PROFILES = {
     profile.name: profile
     for profile in (
-        Profile("smoke", source="sample", seeds=2, epochs=3),
-        Profile("standard", source="auto", seeds=3, epochs=10),
-        Profile("full", source="auto", seeds=10, epochs=10),
+        Profile("smoke", "sample", 2, 3, subset_seeds=2, subset=600, validation=250),
+        Profile("standard", "auto", 3, 10, subset_seeds=5, subset=5_000, validation=2_500),
+        Profile("full", "auto", 10, 10, subset_seeds=10, subset=45_000, validation=5_000),
     )
 }
 

@@ -16,7 +16,8 @@ OPTIMIZERS = ("adam", "adamw", "sgd", "rmsprop")
 INPUTS = ("unit", "standardized")
 #: The options that each normaliser understands.
 NORMS: dict[str, tuple[str, ...]] = {
-    "batch": ("momentum", "epsilon", "center", "scale"),
+    "batch": ("momentum", "epsilon", "center", "scale", "per_step"),
+    "noisy": ("mean", "spread", "momentum", "epsilon", "center", "scale"),
     "ghost": ("size", "momentum", "epsilon", "center", "scale"),
     "renorm": ("momentum", "epsilon", "center", "scale"),
     "layer": ("epsilon", "center", "scale"),
@@ -43,7 +44,7 @@ class Recipe:
         Hidden layers.
     activation : str
         The hidden layers' activation, by Keras's name.
-    norm : {None, "batch", "layer", "group", "instance", "ghost", "renorm"}
+    norm : {None, "batch", "layer", "group", "instance", "ghost", "renorm", "noisy"}
         The normaliser of every hidden layer.
     norm_position : {"before", "after"}
         Whether it stands before or after the activation.
@@ -51,6 +52,9 @@ class Recipe:
         Its options, for instance ``{"momentum": 0.9}``; see `NORMS`.
     dropout : float
         The share of hidden units dropped in training, in [0, 1).
+    dropout_position : {"after", "before"}
+        Whether units are dropped at the end of a hidden layer, or before its normaliser and
+        activation.
     initializer : str
         The initial distribution of the hidden layers' kernels, by Keras's name.
     init_scale : float
@@ -59,15 +63,21 @@ class Recipe:
         Pixels divided by 255, or standardised per colour channel with the mean and the
         standard deviation of the training images.
     optimizer : {"adam", "adamw", "sgd", "rmsprop"}
-        With Keras's defaults except for the learning rate.
+        With Keras's defaults except for the two fields that follow.
     learning_rate : float
         Its (constant) learning rate.
+    weight_decay : float
+        In each step the kernels lose this share of themselves, times the learning rate;
+        biases and normalisers lose nothing.
     batch_size : int
         Images in a mini-batch; an epoch's last batch may be smaller.
     epochs : int
         Passes over the training images.
     train_size : int or None
         Train on a stratified subset of so many images; None means all.
+    validation : int
+        Images held out of the training images. If there are any, validation is on them, and
+        the test images are looked at once, after the last epoch.
 
     Raises
     ------
@@ -83,14 +93,17 @@ class Recipe:
     norm_position: str = "before"
     norm_options: Mapping[str, float] = dataclasses.field(default_factory=dict)
     dropout: float = 0.0
+    dropout_position: str = "after"
     initializer: str = "glorot_uniform"
     init_scale: float = 1.0
     inputs: str = "unit"
     optimizer: str = "adam"
     learning_rate: float = 1e-3
+    weight_decay: float = 0.0
     batch_size: int = 32
     epochs: int = 10
     train_size: int | None = None
+    validation: int = 0
 
     def __post_init__(self) -> None:
         for field, allowed in {
@@ -98,6 +111,7 @@ class Recipe:
             "activation": ACTIVATIONS,
             "norm": (None, *NORMS),
             "norm_position": ("before", "after"),
+            "dropout_position": ("after", "before"),
             "initializer": INITIALIZERS,
             "inputs": INPUTS,
             "optimizer": OPTIMIZERS,
@@ -114,20 +128,24 @@ class Recipe:
         for field in ("learning_rate", "init_scale"):
             if not _is_number(getattr(self, field)) or getattr(self, field) <= 0:
                 self._refuse(field, "a positive number")
+        if not _is_number(self.weight_decay) or self.weight_decay < 0:
+            self._refuse("weight_decay", "a number of 0 or more")
         if not _is_number(self.dropout) or not 0 <= self.dropout < 1:
             self._refuse("dropout", "a number from 0 up to, but not including, 1")
         if self.train_size is not None and not _is_count(self.train_size):
             self._refuse("train_size", "None or a whole number from 1")
+        if not _is_count(self.validation, least=0):
+            self._refuse("validation", "a whole number from 0")
         if self.train_size is not None and self.batch_size > self.train_size:
             self._refuse("batch_size", f"at most train_size, which is {self.train_size}")
         if not _is_options(self.norm_options):
             self._refuse("norm_options", "a mapping from options to values")
         self._check_norm_options()
         # equal recipes must have equal digests, so 1 becomes 1.0 and −0.0 becomes 0.0
-        for field in ("dropout", "init_scale", "learning_rate"):
+        for field in ("dropout", "init_scale", "learning_rate", "weight_decay"):
             object.__setattr__(self, field, float(getattr(self, field)) + 0.0)
         options = {
-            name: float(value) + 0.0 if name in ("momentum", "epsilon") else value
+            name: float(value) + 0.0 if name in ("momentum", "epsilon", "mean", "spread") else value
             for name, value in sorted(self.norm_options.items())
         }
         object.__setattr__(self, "norm_options", options)
@@ -138,7 +156,7 @@ class Recipe:
             names = ", ".join(map(repr, allowed)) or "no options"
             self._refuse("norm_options", f"{names} for norm={self.norm!r}, not {sorted(unknown)}")
         for name, value in options.items():
-            if name in ("center", "scale"):
+            if name in ("center", "scale", "per_step"):
                 if not isinstance(value, bool):
                     self._refuse("norm_options", f"True or False for {name!r}")
             elif not _is_number(value):
@@ -147,6 +165,10 @@ class Recipe:
             self._refuse("norm_options", "a momentum from 0 up to, but not including, 1")
         if options.get("epsilon", 1e-3) < 0:
             self._refuse("norm_options", "an epsilon of 0 or more")
+        if options.get("mean", 0) < 0 or options.get("spread", 1) < 1:
+            self._refuse("norm_options", "a mean of 0 or more and a spread of 1 or more")
+        if "per_step" in options and self.model != "gru":
+            self._refuse("norm_options", "without 'per_step' where there are no steps: model='gru'")
         if self.norm == "group":
             groups = options.get("groups", DEFAULT_GROUPS)
             if not _is_count(groups) or self.width % int(groups):
@@ -221,8 +243,8 @@ def _is_number(value: object) -> bool:
     )
 
 
-def _is_count(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+def _is_count(value: object, least: int = 1) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
 
 
 def _is_options(value: object) -> bool:

@@ -107,7 +107,8 @@ class Runs:
 
     def curves(self, metric: str) -> npt.NDArray[np.float64]:
         """Return a metric's course, shape (runs, epochs); NaN after a run diverged."""
-        curves = np.full((len(self), max(run.recipe.epochs for run in self)), np.nan)
+        longest = max(max(run.recipe.epochs, len(run.history[metric])) for run in self)
+        curves = np.full((len(self), longest), np.nan)
         for row, run in zip(curves, self, strict=True):
             values = run.history[metric]
             row[: len(values)] = values
@@ -119,7 +120,8 @@ class Runs:
         Returns
         -------
         pandas.DataFrame
-            The recipe's fields, ``seed``, ``epoch`` (from 1), each metric, ``diverged``.
+            The recipe's fields, ``seed``, ``epoch`` (from 1), each metric, ``diverged``. What
+            was measured once stands in the row of the last epoch.
         """
         return pd.DataFrame(
             [
@@ -127,11 +129,16 @@ class Runs:
                     **run.recipe.asdict(),
                     "seed": run.seed,
                     "epoch": epoch,
-                    **{name: values[epoch - 1] for name, values in run.history.items()},
+                    **{
+                        name: values[epoch - 1 - count]
+                        for name, values in run.history.items()
+                        if len(values) > count - epoch
+                    },
                     "diverged": run.diverged,
                 }
                 for run in self
-                for epoch in range(1, len(run.history["loss"]) + 1)
+                for count in (len(run.history["loss"]),)
+                for epoch in range(1, count + 1)
             ]
         )
 

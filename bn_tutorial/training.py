@@ -21,6 +21,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 
 from bn_tutorial import backend, dataset, engine, layers, models, probes, recipe, storage
 from bn_tutorial.dataset import Dataset
+from bn_tutorial.engine import signature
 from bn_tutorial.recipe import Recipe
 from bn_tutorial.runs import FORMAT, Run, Runs, RunStore
 
@@ -90,11 +91,7 @@ def train(
     store = store or RunStore()
     keys = {(one, seed): run_key(one, data, seed, engine) for one in wanted for seed in seeds}
     runs = {pair: run for pair, key in keys.items() if (run := store.get(key))}
-    # equal architectures stand together, so that each is compiled once
-    missing = sorted(
-        (pair for pair in keys if pair not in runs),
-        key=lambda pair: (pair[0].model, str(pair[0].norm), pair[0].batch_size, pair[0].digest),
-    )
+    missing = sorted((pair for pair in keys if pair not in runs), key=_compiled_together)
     with _Report(missing) as report:
         for one, seed in missing:
             with _alone(store, keys[one, seed]):
@@ -161,6 +158,13 @@ def _provenance(data: Dataset, engine: Engine, seconds: float) -> dict[str, obje
     }
 
 
+def _compiled_together(pair: tuple[Recipe, int]) -> tuple[object, ...]:
+    """Sort what shares a compiled program, and then what shares the images, side by side."""
+    one, seed = pair
+    program, _ = signature(one)
+    return (one.model, one.batch_size, program.digest, one.train_size or 0, one.digest, seed)
+
+
 def _is_seed(value: object) -> bool:
     whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
     return whole and int(value) >= 0  # type: ignore[call-overload]
@@ -174,14 +178,20 @@ def check_fits(recipe: Recipe, data: Dataset) -> None:
     ValueError
         If it asks for more images than there are.
     """
-    count = len(data.x_train)
+    count = len(data.x_train) - recipe.validation
+    if count < 1:
+        raise ValueError(
+            f"validation={recipe.validation} is impossible: there are {len(data.x_train)} "
+            "training images."
+        )
+    rest = " beside the validation images" if recipe.validation else ""
     if recipe.train_size is not None and recipe.train_size > count:
         raise ValueError(
-            f"train_size={recipe.train_size} is impossible: there are {count} training images."
+            f"train_size={recipe.train_size} is impossible: there are {count} training images{rest}."
         )
     if recipe.batch_size > count:
         raise ValueError(
-            f"batch_size={recipe.batch_size} is impossible: there are {count} training images."
+            f"batch_size={recipe.batch_size} is impossible: there are {count} training images{rest}."
         )
 
 

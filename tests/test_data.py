@@ -879,6 +879,32 @@ def test_subset_is_stratified_and_deterministic(n: int) -> None:
     np.testing.assert_array_equal(part.x_test, whole.x_test)
 
 
+@pytest.mark.parametrize("n", [1, 2, 3, 7, 10, 99, 119])
+def test_a_holdout_is_stratified_and_shares_no_image_with_what_is_left(n: int) -> None:
+    labels = np.random.default_rng(1).permutation(np.repeat([0, 1, 2], [60, 40, 20]))
+    images = np.zeros((120, 32, 32, 3), np.uint8)
+    images[:, 0, 0, 0] = np.arange(120)
+    whole = Dataset(**fields(x_train=images, y_train=labels))
+    rest = whole.holdout(n)
+    held, left = rest.x_test[:, 0, 0, 0], rest.x_train[:, 0, 0, 0]
+    assert sorted([*held, *left]) == list(range(120))
+    assert len(held) == n
+    np.testing.assert_array_equal(labels[held], rest.y_test)
+    np.testing.assert_array_equal(labels[left], rest.y_train)
+    share = np.bincount(labels, minlength=3) * n / 120
+    assert (np.abs(np.bincount(rest.y_test, minlength=3) - share) < 1).all()
+    for label in np.unique(rest.y_test):
+        last = np.flatnonzero(labels == label)[-np.sum(rest.y_test == label) :]
+        np.testing.assert_array_equal(held[rest.y_test == label], last)
+    assert rest.is_sample == whole.is_sample
+
+
+@pytest.mark.parametrize("n", [0, -1, 6, 7, 2.0, "3", None])
+def test_holdout_refuses(n: Any) -> None:
+    with pytest.raises(ValueError, match=r"^n is .*; it must be a whole number from 1 to 5\.$"):
+        Dataset(**fields()).holdout(n)
+
+
 def test_subset_names_itself() -> None:
     sample = load_cifar10("sample")
     part = sample.subset(200)

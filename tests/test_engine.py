@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import logging
 import math
@@ -13,7 +14,15 @@ import pytest
 from bn_tutorial import engine
 from bn_tutorial.backend import keras, tf
 from bn_tutorial.dataset import Dataset
-from bn_tutorial.engine import METRICS, History, epoch_order, fit, scaling
+from bn_tutorial.engine import (
+    FIT_METRICS,
+    METRICS,
+    TEST_METRICS,
+    History,
+    epoch_order,
+    fit,
+    scaling,
+)
 from bn_tutorial.models import build
 from bn_tutorial.probes import batch_norms
 from bn_tutorial.recipe import Recipe
@@ -43,7 +52,7 @@ def programs() -> Iterator[None]:
 
 def program(recipe: Recipe) -> Any:
     """Return the program that `fit` uses; its model is as the last run left it."""
-    return engine._program(*engine._signature(recipe), (32, 32, 3), 10)
+    return engine._program(*engine.signature(recipe), (32, 32, 3), 10)
 
 
 def scaled(images: Any, recipe: Recipe, data: Dataset) -> Any:
@@ -204,6 +213,64 @@ def test_every_epoch_is_announced(tiny: Dataset) -> None:
 def test_a_subset_is_what_the_data_say(tiny: Dataset) -> None:
     recipe = PLAIN.but(inputs="standardized")
     assert fit(recipe.but(train_size=50), tiny, 0) == fit(recipe, tiny.subset(50), 0)
+
+
+def test_held_out_images_are_validated_on_and_the_test_images_looked_at_once(tiny: Dataset) -> None:
+    recipe = NORMALIZED.but(inputs="standardized", validation=30, train_size=50)
+    history = fit(recipe, tiny, 0)
+    plain = recipe.but(validation=0, train_size=None)
+    rest = tiny.holdout(30).subset(50)
+    assert {name: history[name] for name in METRICS} == fit(plain, rest, 0)
+    assert {name: len(history[name]) for name in FIT_METRICS} == dict.fromkeys(FIT_METRICS, 3)
+    assert {name: len(history[name]) for name in TEST_METRICS} == dict.fromkeys(TEST_METRICS, 1)
+    on_test = dataclasses.replace(rest, x_test=tiny.x_test, y_test=tiny.y_test)
+    for name, (value,) in ((name, history[name]) for name in TEST_METRICS):
+        expected = fit(plain, on_test, 0)[name.replace("test", "val")][-1]
+        assert value == pytest.approx(expected, rel=1e-5)
+    on_train = dataclasses.replace(rest, x_test=rest.x_train[:30], y_test=rest.y_train[:30])
+    assert history["fit_loss"] == pytest.approx(
+        fit(plain, on_train, 0)["val_loss_population"], rel=1e-5
+    )
+
+
+# Probes
+
+
+def probed(model: Any, inputs: Any, targets: Any, learning_rate: Any) -> dict[str, Any]:
+    first = inputs[:2, 0, 0, 0]
+    return {"size": tf.shape(inputs)[0], "rate": learning_rate, "first": first}
+
+
+@pytest.mark.parametrize("recipe", [PLAIN, PLAIN.but(model="cnn")], ids=lambda one: str(one.model))
+def test_a_probe_sees_the_batch_that_is_next_and_changes_nothing(
+    recipe: Recipe, tiny: Dataset
+) -> None:
+    recipe = recipe.but(learning_rate=0.02, epochs=2)
+    plain = fit(recipe, tiny, 0)
+    history = fit(recipe, tiny, 0, probe=probed)
+    assert {name: history[name] for name in METRICS} == plain
+    assert history["size"] == [32, 32]
+    assert history["rate"] == pytest.approx([0.02, 0.02])
+    first = [tiny.x_train[epoch_order(0, epoch, 100)[0], 0, 0, 0] / 255 for epoch in (1, 2)]
+    assert history["first/0"] == pytest.approx(first)
+    assert set(history) == {*METRICS, "size", "rate", "first/0", "first/1"}
+
+
+# Weight decay
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])
+def test_only_kernels_decay(optimizer: str, tiny: Dataset) -> None:
+    recipe = NORMALIZED.but(optimizer=optimizer, learning_rate=1e-9, weight_decay=1e8, epochs=1)
+    fit(recipe.but(weight_decay=0.0), tiny, 0)
+    before = {v.path: v.numpy() for v in program(recipe.but(weight_decay=0.0)).model.weights}
+    fit(recipe, tiny, 0)
+    after = {v.path: v.numpy() for v in program(recipe).model.weights}
+    assert before  # four steps, each of which leaves 1 − 1e8 · 1e-9 of a kernel
+    for (path, old), new in zip(before.items(), after.values(), strict=True):
+        share = 0.9**4 if "kernel" in path else 1
+        if "moving" not in path and "seed" not in path:
+            np.testing.assert_allclose(new, share * old, rtol=1e-4, atol=1e-6, err_msg=path)
 
 
 def test_many_programs_are_compiled_without_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:

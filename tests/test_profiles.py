@@ -36,7 +36,10 @@ def test_an_unknown_profile_is_refused_in_one_sentence(
 def test_each_profile_is_one_that_experiments_can_use(one: Profile) -> None:
     assert one.source in SOURCES
     assert one.seeds >= 2  # no figure from one seed
+    assert one.subset_seeds >= 2
     assert one.epochs >= 1
+    images = 1_000 if one.source == "sample" else 50_000
+    assert one.subset + one.validation <= images
     assert dataclasses.is_dataclass(one)
 
 
@@ -44,3 +47,11 @@ def test_a_larger_profile_has_more_seeds() -> None:
     seeds = [one.seeds for one in PROFILES.values()]
     assert seeds == sorted(seeds)
     assert PROFILES["smoke"].source == "sample"
+
+
+def test_the_smoke_profile_goes_through_the_ends_only() -> None:
+    values = (1, 3, 10, 30)
+    assert PROFILES["smoke"].grid(values) == [1, 30]
+    assert PROFILES["smoke"].grid([7]) == [7]
+    assert PROFILES["smoke"].grid(iter("ab")) == ["a", "b"]
+    assert PROFILES["standard"].grid(values) == list(values)

@@ -38,12 +38,12 @@ def recipes(draw: st.DrawFn) -> Recipe:
         "scale": st.booleans(),
         "groups": st.just(groups),
         "size": st.just(ghost),
+        "mean": st.floats(0, 3) | st.integers(0, 3),
+        "spread": st.floats(1, 3) | st.integers(1, 3),
+        "per_step": st.booleans(),
     }
-    options = draw(
-        st.fixed_dictionaries(
-            {}, optional={name: values[name] for name in NORMS.get(norm or "", ())}
-        )
-    )
+    allowed = [name for name in NORMS.get(norm or "", ()) if model == "gru" or name != "per_step"]
+    options = draw(st.fixed_dictionaries({}, optional={name: values[name] for name in allowed}))
     if norm == "group" and "groups" not in options:
         width *= DEFAULT_GROUPS
     positive = st.floats(0, exclude_min=True, allow_infinity=False) | st.integers(1, 10**6)
@@ -56,14 +56,17 @@ def recipes(draw: st.DrawFn) -> Recipe:
         norm_position=draw(st.sampled_from(("before", "after"))),
         norm_options=options,
         dropout=draw(st.floats(0, 1, exclude_max=True) | st.just(0) | st.just(-0.0)),
+        dropout_position=draw(st.sampled_from(("after", "before"))),
         initializer=draw(st.sampled_from(module.INITIALIZERS)),
         init_scale=draw(positive),
         inputs=draw(st.sampled_from(module.INPUTS)),
         optimizer=draw(st.sampled_from(module.OPTIMIZERS)),
         learning_rate=draw(positive),
+        weight_decay=draw(st.floats(0, 1) | st.integers(0, 1)),
         batch_size=batch_size,
         epochs=draw(st.integers(1, 100)),
         train_size=draw(st.none() | st.integers(batch_size, 10**5)),
+        validation=draw(st.integers(0, 10**4)),
     )
 
 
@@ -158,6 +161,7 @@ IMPOSSIBLE: list[tuple[str, Any, str, dict[str, Any]]] = [
             "activation": module.ACTIVATIONS,
             "norm": (None, *NORMS),
             "norm_position": ("before", "after"),
+            "dropout_position": ("after", "before"),
             "initializer": module.INITIALIZERS,
             "inputs": module.INPUTS,
             "optimizer": module.OPTIMIZERS,
@@ -190,6 +194,14 @@ IMPOSSIBLE: list[tuple[str, Any, str, dict[str, Any]]] = [
     *(
         ("dropout", value, "a number from 0 up to, but not including, 1", {})
         for value in (1, 1.0, 1.5, -0.1, True, False, NAN, INFINITE, "0.5", None)
+    ),
+    *(
+        ("weight_decay", value, "a number of 0 or more", {})
+        for value in (-0.1, True, NAN, INFINITE, "0.5", None)
+    ),
+    *(
+        ("validation", value, "a whole number from 0", {})
+        for value in (-1, 0.0, 2.0, True, False, NAN, "8", None)
     ),
     ("batch_size", 64, "at most train_size, which is 63", {"train_size": 63}),
     ("depth", 6, "at most 5 for model='cnn'", {"model": "cnn"}),

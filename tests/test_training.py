@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 import importlib.util
 import io
+import itertools
 import json
 import math
 import os
@@ -18,6 +19,7 @@ import pytest
 
 from bn_tutorial import backend, training
 from bn_tutorial.dataset import Dataset
+from bn_tutorial.engine import signature
 from bn_tutorial.recipe import Recipe
 from bn_tutorial.runs import Run, Runs, RunStore
 from bn_tutorial.training import run_key, train
@@ -466,3 +468,20 @@ def test_a_run_that_another_process_finished_meanwhile_is_taken_over(
     assert list(train(A, tiny, store=store, engine=engines.counted)) == [theirs]
     assert calls == []
     np.testing.assert_equal(store.keys(), [])
+
+
+def test_runs_that_share_a_compiled_program_are_trained_one_after_the_other(
+    tiny: Dataset, calls: list[tuple[str, int]]
+) -> None:
+    recipes = [
+        A.but(norm=norm, learning_rate=rate, init_scale=scale, train_size=size)
+        for rate in (0.1, 0.2)
+        for scale in (1, 2)
+        for size in (40, 50)
+        for norm in (None, "batch", "layer")
+    ]
+    train(recipes, tiny, (0, 1), engine=engines.counted)
+    by_label = {one.label: one for one in recipes}
+    programs = [signature(by_label[label])[0] for label, _ in calls]
+    assert len(programs) == 48
+    assert sum(one != two for one, two in itertools.pairwise(programs)) == 2
