@@ -3,43 +3,60 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import math
 import textwrap
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import resources
+from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
-from scipy import stats
+import numpy.typing as npt
+from scipy import special
 
 from bn_tutorial import storage
 from bn_tutorial.profiles import profile
 from bn_tutorial.runs import Runs
 
-#: The verdicts, as `judge` gives them.
-WORDS = ("supported", "not supported", "contradicted", "inconclusive", "not judged")
+_Made = TypeVar("_Made")
+
+#: The verdicts, as `judge` and `compose` give them; only a claim "depends".
+WORDS = ("supported", "not supported", "contradicted", "depends", "inconclusive", "not judged")
+
+#: The units of effects, and how a value in them is written.
+UNITS = {"points": "+.1pp", "ratio": ".3g", "number": ".3g"}
+
+#: The smallest effect that matters, where a hypothesis does not say.
+SMALLEST = {"points": 0.01, "ratio": 1.25}
+
+#: The level of a one-sided test: that at which a 95 % interval excludes a value.
+LEVEL = 0.025
 
 
 @dataclasses.dataclass(frozen=True)
 class Interval:
-    """A mean with its 95 % confidence interval (Student's t).
+    """A mean with its confidence interval (Student's t).
 
     Parameters
     ----------
     mean, low, high : float
         In the unit of the values; `low` and `high` are NaN for fewer than two values, and
-        all three are NaN if a value is.
+        all three are NaN if a value is not finite.
     values : tuple of float
         What was averaged, one value per seed.
+    level : float
+        The interval's level of confidence.
     """
 
     mean: float
     low: float
     high: float
     values: tuple[float, ...]
+    level: float = 0.95
 
     @property
     def n(self) -> int:
@@ -50,16 +67,18 @@ class Interval:
         """Format mean and interval; ``pp`` in the spec means percentage points."""
         mean, low, high = (_format(value, spec) for value in (self.mean, self.low, self.high))
         unit = "percentage points " if spec.endswith("pp") else ""
-        return f"{mean} {unit}(95 % interval {low} to {high}, n = {self.n})"
+        return f"{mean} {unit}({100 * self.level:g} % interval {low} to {high}, n = {self.n})"
 
 
-def interval(values: Iterable[float]) -> Interval:
-    """Return the mean of independent values and its 95 % interval.
+def interval(values: Iterable[float], level: float = 0.95) -> Interval:
+    """Return the mean of independent values and its interval.
 
     Parameters
     ----------
     values : iterable of float
         One value per seed.
+    level : float
+        The level of confidence.
 
     Raises
     ------
@@ -69,33 +88,31 @@ def interval(values: Iterable[float]) -> Interval:
     values = tuple(float(value) for value in values)
     if not values:
         raise ValueError("an interval needs at least one value.")
-    mean = float(np.mean(values))
-    if len(values) < 2 or not math.isfinite(mean):
-        return Interval(mean, math.nan, math.nan, values)
-    half = stats.t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / math.sqrt(len(values))
-    return Interval(mean, float(mean - half), float(mean + half), values)
+    if not all(map(math.isfinite, values)):
+        return Interval(math.nan, math.nan, math.nan, values, level)
+    mean = math.fsum(values) / len(values)
+    if len(values) < 2:
+        return Interval(mean, math.nan, math.nan, values, level)
+    half = float(special.stdtrit(len(values) - 1, (1 + level) / 2)) * _standard_error(values)
+    return Interval(mean, mean - half, mean + half, values, level)
 
 
-def difference(
-    first: Mapping[int, float], second: Mapping[int, float], *, min_seeds: int = 1
-) -> Interval:
+def difference(first: Mapping[int, float], second: Mapping[int, float]) -> Interval:
     """Return the mean of second − first, paired by seed.
 
     Parameters
     ----------
     first, second : mapping of seed to float
         For instance from `Runs.final`.
-    min_seeds : int
-        How many seeds both must share.
 
     Raises
     ------
     ValueError
-        If the seeds are not the same, or too few.
+        If the seeds are not the same, or there is none.
     """
-    if set(first) != set(second) or len(first) < min_seeds:
+    if set(first) != set(second):
         raise ValueError(
-            f"a paired difference needs the same seeds on both sides, at least {min_seeds}: "
+            "a paired difference needs the same seeds on both sides: "
             f"not {sorted(first)} and {sorted(second)}."
         )
     return interval(second[seed] - first[seed] for seed in sorted(first))
@@ -107,51 +124,172 @@ def roughness(runs: Runs, metric: str) -> dict[int, float]:
     return {run.seed: float(np.mean(row)) for run, row in zip(runs, changes, strict=True)}
 
 
-@dataclasses.dataclass(frozen=True)
-class Claim:
-    """A statement on trial, written down before the runs.
+# What is on trial
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Hypothesis:
+    """A testable statement of one experiment, written down before the runs.
 
     Parameters
     ----------
     id : str
-        Its name in ``claims.toml``.
+        Its name, unlike that of any other hypothesis.
+    experiment : str
+        The experiment that tests it.
     statement : str
-        What is claimed.
+        What is on trial.
     effect : str
         The quantity that is measured, in words.
-    direction : int
-        +1 or −1: the sign that the effect has if the claim is right.
+    arms : sequence of str
+        What is compared, the reference first; or one name, for a quantity measured by itself.
+    unit : str
+        ``points``: the values are shares, the effect is a difference in percentage points.
+        ``ratio``: the values are positive, the effect is second / first, taken as a
+        difference of logarithms. ``number``: the effect is a difference.
     smallest : float
-        The smallest effect that would matter, in the effect's unit.
+        The smallest effect that matters: a share (by default 0.01, one percentage point), a
+        factor (1.25) or a number (no default). Below zero, or as a factor below one, it is
+        how far the effect may go the other way: "not worse by more than that".
+    direction : int
+        +1 or −1: the sign of the effect if the hypothesis is right; −1 with ``ratio``
+        means that the second is smaller.
+    primary : bool
+        Whether it is corrected for the number of the experiment's primary hypotheses.
     wording : mapping of str to str
-        For each of `WORDS`, the sentence that a page prints.
+        For each of `WORDS` but "depends", the sentence that a page prints.
+
+    Raises
+    ------
+    ValueError
+        If a field is not as described.
     """
 
     id: str
+    experiment: str
     statement: str
     effect: str
-    direction: int
-    smallest: float
+    arms: Sequence[str]
     wording: Mapping[str, str]
+    unit: str = "points"
+    smallest: float = math.nan
+    direction: int = 1
+    primary: bool = True
+
+    def __post_init__(self) -> None:
+        """Check every field."""
+        arms = (self.arms,) if isinstance(self.arms, str) else tuple(self.arms)
+        object.__setattr__(self, "arms", arms)
+        if not 1 <= len(set(arms)) == len(arms) <= 2:
+            raise ValueError(f"arms={list(arms)} must be one name, or two different ones.")
+        if self.unit not in UNITS:
+            raise ValueError(f"unit={self.unit!r} must be one of {', '.join(UNITS)}.")
+        if math.isnan(self.smallest):
+            object.__setattr__(self, "smallest", SMALLEST.get(self.unit, math.nan))
+        if not math.isfinite(self.smallest) or (self.unit == "ratio" and self.smallest <= 0):
+            raise ValueError(f"smallest={self.smallest} must be finite, and a ratio positive.")
+        if self.direction not in (-1, 1):
+            raise ValueError(f"direction={self.direction} must be 1 or -1.")
+        _check_wording(self.wording, [word for word in WORDS if word != "depends"])
+
+    @property
+    def bound(self) -> float:
+        """The smallest effect, as a difference (of logarithms, if it is a ratio)."""
+        return math.log(self.smallest) if self.unit == "ratio" else self.smallest
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Claim:
+    """What is commonly said of batch normalisation, and the hypotheses that it rests on here.
+
+    Parameters
+    ----------
+    id : str
+        Its name.
+    number : int
+        Its place in the student's notes.
+    statement : str
+        What is claimed.
+    hypothesis : str
+        What the literature predicts.
+    literature : str
+        What the literature measured; MyST text.
+    sources : sequence of str
+        Keys of ``docs/references.bib``.
+    parts : sequence of str
+        Ids of hypotheses; the table of claims draws the effect of the first.
+    wording : mapping of str to str
+        For each of `WORDS`, the sentence that a page prints.
+
+    Raises
+    ------
+    ValueError
+        If there is no part, or a word without a sentence.
+    """
+
+    id: str
+    number: int
+    statement: str
+    hypothesis: str
+    literature: str
+    sources: Sequence[str]
+    parts: Sequence[str]
+    wording: Mapping[str, str]
+
+    def __post_init__(self) -> None:
+        """Check every field."""
+        object.__setattr__(self, "sources", tuple(self.sources))
+        object.__setattr__(self, "parts", tuple(self.parts))
+        if not self.parts or len(set(self.parts)) < len(self.parts):
+            raise ValueError(f"parts={list(self.parts)} must be one or more different ids.")
+        _check_wording(self.wording, WORDS)
+
+
+@functools.cache
+def hypotheses() -> dict[str, Hypothesis]:
+    """Return all hypotheses, by their id: those of ``hypotheses/<experiment>.toml``.
+
+    Raises
+    ------
+    ValueError
+        If a file does not describe hypotheses, or two have the same id.
+    """
+    return _hypotheses(resources.files("bn_tutorial").joinpath("hypotheses"))
+
+
+@functools.cache
+def claims() -> dict[str, Claim]:
+    """Return the claims of ``claims.toml``, by their id.
+
+    Raises
+    ------
+    ValueError
+        If the file does not describe claims.
+    """
+    return _read(resources.files("bn_tutorial").joinpath("claims.toml"), Claim)
+
+
+# Verdicts
 
 
 @dataclasses.dataclass(frozen=True)
 class Verdict:
-    """What the data say of a claim.
+    """What the data say of a hypothesis.
 
     Parameters
     ----------
-    claim : Claim
-        The claim.
+    hypothesis : Hypothesis
+        The hypothesis.
     effect : Interval
-        What was measured.
+        What was measured, in the hypothesis's unit; of a ratio the geometric mean. Without
+        any value if nothing could be measured.
     word : str
         One of `WORDS`.
     reason : str
-        Why it was not judged, if it was not.
+        Why it was not judged, or what Holm's correction changed.
     """
 
-    claim: Claim
+    hypothesis: Hypothesis
     effect: Interval
     word: str
     reason: str = ""
@@ -159,18 +297,26 @@ class Verdict:
     @property
     def sentence(self) -> str:
         """The wording that was written beforehand for this verdict."""
-        return self.claim.wording[self.word]
+        return self.hypothesis.wording[self.word]
 
     def __str__(self) -> str:
-        beyond = "above" if self.claim.direction > 0 else "below"
-        bound = _format(self.claim.direction * self.claim.smallest, "+.1pp")
+        tested = self.hypothesis
+        factor = "a factor of " if tested.unit == "ratio" else ""
+        spec = UNITS[tested.unit]
+        beyond = "above" if tested.direction > 0 else "below"
+        smallest = tested.direction * tested.bound
+        bound = _format(math.exp(smallest) if factor else smallest, spec)
+        points = " percentage points" if tested.unit == "points" else ""
+        rank = (
+            " and Holm's correction upholds it" if tested.primary else " (secondary: not corrected)"
+        )
         provisional = self.word != "not judged" and self.effect.n <= 3
         verdict = f"{self.word}: {self.reason}" if self.reason else self.word
         lines = {
-            "Claim": self.claim.statement,
-            "Effect": self.claim.effect,
-            "Rule": f"supported if its 95 % interval lies {beyond} {bound} percentage points",
-            "Measured": f"{self.effect:+.1pp}",
+            "Claim": tested.statement,
+            "Effect": tested.effect,
+            "Rule": f"supported if its 95 % interval lies {beyond} {factor}{bound}{points}{rank}",
+            "Measured": f"{factor}{self.effect:{spec}}" if self.effect.n else "nothing",
             "Verdict": verdict + (f", provisional (n = {self.effect.n})" if provisional else ""),
         }
         return "\n".join(
@@ -179,67 +325,120 @@ class Verdict:
         )
 
 
-def claims() -> dict[str, Claim]:
-    """Return the pre-registered claims of ``claims.toml``, by their id."""
-    text = resources.files("bn_tutorial").joinpath("claims.toml").read_text("utf-8")
-    return {
-        name: Claim(name, **{"smallest": 0.01, "direction": 1, **fields})
-        for name, fields in tomllib.loads(text).items()
-    }
+def judge(
+    experiment: str,
+    measured: Mapping[str, Mapping[str, Mapping[int, float]]],
+    *,
+    sample: bool,
+) -> dict[str, Verdict]:
+    """Hold what was measured against an experiment's hypotheses, by the rule fixed beforehand.
 
-
-def judge(claim: str | Claim, effect: Interval, *, sample: bool) -> Verdict:
-    """Hold a measured effect against a claim, by the rule fixed beforehand.
-
-    Seen in the claimed direction, the claim is *supported* if the interval lies wholly beyond
-    the smallest effect that matters, *contradicted* if it lies wholly beyond it the other way,
-    *not supported* if it lies wholly below it otherwise, and else *inconclusive*.
+    Seen in the claimed direction, a hypothesis is *supported* if its 95 % interval lies wholly
+    above the smallest effect that matters, *contradicted* if it lies wholly beyond it the
+    other way, *not supported* if it lies wholly below it otherwise, and else *inconclusive*.
+    Of a primary hypothesis a word stands only if the step-down procedure of Holm (1979) upholds
+    it at a family level of 5 %, two-sided, over all primary hypotheses of the experiment,
+    measured or not. Whether the effect lies above or below the smallest is corrected as one
+    question to each hypothesis, and whether it is contradicted as another.
 
     Parameters
     ----------
-    claim : str or Claim
-        The claim or its id.
-    effect : Interval
-        What was measured.
+    experiment : str
+        The experiment, as its file in ``hypotheses`` is called.
+    measured : mapping
+        ``measured[id][arm][seed]`` is a float; NaN if the run diverged.
     sample : bool
         Whether it was measured on the bundled sample, which never gives a verdict.
+
+    Returns
+    -------
+    dict of str to Verdict
+        One for each hypothesis of the experiment, in the order registered. What was not
+        measured, or cannot be judged, is "not judged" for a reason.
 
     Raises
     ------
     ValueError
-        If there is no claim of that id.
+        If the experiment, a hypothesis or an arm is not registered.
     """
-    if isinstance(claim, str):
-        known = claims()
-        if claim not in known:
-            raise ValueError(f"there is no claim {claim!r}: claims.toml has {', '.join(known)}.")
-        claim = known[claim]
-    if sample:
-        return Verdict(claim, effect, "not judged", "this is the bundled sample")
-    if not math.isfinite(effect.mean):
-        return Verdict(claim, effect, "not judged", "a run diverged")
-    if effect.n < 2:
-        return Verdict(claim, effect, "not judged", "one seed gives no interval")
-    low, high = sorted((claim.direction * effect.low, claim.direction * effect.high))
-    if low > claim.smallest:
-        word = "supported"
-    elif high < -claim.smallest:
-        word = "contradicted"
-    elif high < claim.smallest:
-        word = "not supported"
-    else:
-        word = "inconclusive"
-    return Verdict(claim, effect, word)
+    everything = hypotheses().values()
+    _check_names("experiment", [experiment], sorted({one.experiment for one in everything}))
+    registered = {one.id: one for one in everything if one.experiment == experiment}
+    _check_names(f"hypothesis of {experiment}", measured, registered)
+    for name, arms in measured.items():
+        _check_names(f"arm of {name}", arms, registered[name].arms)
+
+    found = {name: _measure(one, measured.get(name, {})) for name, one in registered.items()}
+    p = np.array([_p_values(one, found[name][0]) for name, one in registered.items()])
+    primary = [one.primary for one in registered.values()]
+    corrected = p.copy()
+    corrected[primary] = _corrected(p[primary])
+
+    verdicts = {}
+    for (name, one), plain, final in zip(registered.items(), p, corrected, strict=True):
+        effect, reason = found[name]
+        word = _word(final)
+        if sample and effect.n:
+            reason = "this is the bundled sample"
+        if reason:
+            word = "not judged"
+        elif word != _word(plain):
+            reason = f"{_word(plain)}, but not after Holm's correction"
+        effect = _exponential(effect) if one.unit == "ratio" else effect
+        verdicts[name] = Verdict(one, effect, word, reason)
+    return verdicts
 
 
-def record(group: str, **values: object) -> None:
+def compose(claim: Claim, parts: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return the verdict on a claim, one of `WORDS`, from those on its parts.
+
+    Parts that are not judged do not count. If one part is supported and another is not, or is
+    contradicted, it *depends*. Otherwise the parts' word holds if more than half of them have
+    it, where "contradicted" counts as "not supported" beside a part that is not supported; and
+    if not, the claim is *inconclusive*.
+
+    Parameters
+    ----------
+    claim : Claim
+        The claim.
+    parts : mapping of str to mapping
+        Recorded verdicts, by the hypothesis's id; one that is missing is not judged.
+    """
+    words = [parts[name]["word"] for name in claim.parts if name in parts]
+    judged = [word for word in words if word != "not judged"]
+    decisive = [word for word in judged if word != "inconclusive"]
+    if not judged:
+        return "not judged"
+    if "supported" in decisive and len(set(decisive)) > 1:
+        return "depends"
+    if 2 * len(decisive) <= len(judged):
+        return "inconclusive"
+    return decisive[0] if len(set(decisive)) == 1 else "not supported"
+
+
+# Records
+
+
+def record(
+    group: str,
+    verdicts: Mapping[str, object] | None = None,
+    /,
+    *,
+    runs: Runs | None = None,
+    **values: object,
+) -> None:
     """Store what a page may quote, in place of what was stored for that group before.
 
     Parameters
     ----------
     group : str
-        Usually the script's subject, for instance ``"batch-norm"``.
-    **values : float, int, str, Interval or Verdict
+        Usually the experiment, for instance ``"batch-norm"``.
+    verdicts : mapping of str to Verdict, optional
+        What `judge` returned; each is stored under its id.
+    runs : Runs, optional
+        What was measured; the profile, the device, the versions and the data are stored as
+        ``provenance``.
+    **values : float, int, str, Interval, Verdict, or dict of these
         By name.
 
     Raises
@@ -249,7 +448,12 @@ def record(group: str, **values: object) -> None:
     StorageError
         If the storage folder cannot be written.
     """
-    content = json.dumps({name: _pack(value) for name, value in values.items()}, indent=1).encode()
+    values = {**(verdicts or {}), **values}
+    if runs:
+        made = next(iter(runs)).provenance
+        known = {name: made[name] for name in ("device", "versions", "data")}
+        values["provenance"] = {"profile": profile().name, **known}
+    content = json.dumps(_pack(values), indent=1).encode()
     path = evidence_path(group)
     if not path.exists() or path.read_bytes() != content:  # an unchanged file makes no page stale
         storage.write(path, lambda file: file.write(content))
@@ -300,7 +504,7 @@ def quote(name: str, spec: str = "") -> str:
     if isinstance(found, dict) and "word" in found:
         found = found["effect"] if spec else found["word"]
     if isinstance(found, dict):
-        found = Interval(**{name: found[name] for name in ("mean", "low", "high", "values")})
+        found = Interval(**{name: part for name, part in found.items() if name != "n"})
         return format(found, spec)
     return _format(found, spec)
 
@@ -314,20 +518,141 @@ def _pack(value: object) -> object:
     match value:
         case Verdict():
             return {
-                "claim": value.claim.id,
+                "hypothesis": value.hypothesis.id,
+                "unit": value.hypothesis.unit,
+                "arms": value.hypothesis.arms,
                 "word": value.word,
                 "reason": value.reason,
                 "sentence": value.sentence,
                 "effect": _pack(value.effect),
+                "n": value.effect.n,
             }
         case Interval():
             return {**dataclasses.asdict(value), "n": value.n}
+        case dict():
+            return {name: _pack(part) for name, part in value.items()}
         case str() | int() | float():
             return value
-    raise TypeError(f"evidence is a number, a text, an interval or a verdict, not {value!r}.")
+    raise TypeError(
+        f"evidence is a number, a text, an interval or a verdict (or a dict of these), not {value!r}."
+    )
 
 
 def _format(value: Any, spec: str) -> str:
     if spec.endswith("pp"):
         return format(100 * value, spec.removesuffix("pp") + "f").replace("-", "−")
     return format(value, spec)
+
+
+# How a hypothesis is judged
+
+
+def _measure(one: Hypothesis, arms: Mapping[str, Mapping[int, float]]) -> tuple[Interval, str]:
+    """Return the effect (of a ratio, its logarithm), and why it cannot be judged, if so."""
+    nothing = Interval(math.nan, math.nan, math.nan, ())
+    if not arms:
+        return nothing, "it was not measured"
+    for arm in one.arms:
+        if not arms.get(arm):
+            return nothing, f"the arm {arm!r} was not measured"
+    measured = [arms[arm] for arm in one.arms]
+    if any(set(values) != set(measured[0]) for values in measured):
+        return nothing, "the arms were measured with different seeds"
+    if one.unit == "ratio":
+        if any(value <= 0 for values in measured for value in values.values()):
+            return nothing, "a ratio needs values above zero"
+        measured = [
+            {seed: math.log(value) for seed, value in values.items()} for values in measured
+        ]
+    none = dict.fromkeys(measured[0], 0.0)
+    effect = difference(*measured) if len(measured) == 2 else difference(none, *measured)
+    if not math.isfinite(effect.mean):
+        return effect, "a run diverged"
+    return effect, "" if effect.n > 1 else "one seed gives no interval"
+
+
+_DECISIVE = ("supported", "contradicted", "not supported")  # the order of columns of p
+
+
+def _p_values(one: Hypothesis, effect: Interval) -> npt.NDArray[np.float64]:
+    """Return one-sided p: above the smallest effect, beyond it the other way, below it."""
+    if effect.n < 2 or not math.isfinite(effect.mean):
+        return np.ones(3)
+    mean, error = one.direction * effect.mean, _standard_error(effect.values)
+    gaps = np.array([mean - one.bound, -abs(one.bound) - mean, one.bound - mean])
+    if error == 0:
+        return np.where(gaps > 0, 0.0, 1.0)
+    return np.asarray(special.stdtr(effect.n - 1, -gaps / error))
+
+
+def _corrected(p: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Correct p, shape (hypotheses, 3), for the number of hypotheses."""
+    # "contradicted" by itself: effects that are surely below the smallest one, rightly so, must
+    # not lower the hurdle for those that seem to lie beyond it the other way
+    above, opposite, below = p.T
+    side = _holm(np.minimum(above, below))
+    return np.column_stack([np.maximum(above, side), _holm(opposite), np.maximum(below, side)])
+
+
+def _holm(p: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    order = np.argsort(p)
+    corrected = np.empty_like(p)
+    corrected[order] = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
+    return np.minimum(corrected, 1)
+
+
+def _word(p: npt.NDArray[np.float64]) -> str:
+    upheld = (word for word, value in zip(_DECISIVE, p, strict=True) if value < LEVEL)
+    return next(upheld, "inconclusive")
+
+
+def _standard_error(values: tuple[float, ...]) -> float:
+    n, mean = len(values), math.fsum(values) / len(values)
+    return math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (n - 1) / n)
+
+
+def _exponential(effect: Interval) -> Interval:
+    with np.errstate(over="ignore"):  # two seeds can give an interval without a finite end
+        mean, low, high, *values = map(
+            float, np.exp([effect.mean, effect.low, effect.high, *effect.values])
+        )
+    return Interval(mean, low, high, tuple(values), effect.level)
+
+
+# How the files are read
+
+
+def _hypotheses(folder: Traversable) -> dict[str, Hypothesis]:
+    found: dict[str, Hypothesis] = {}
+    for file in sorted(folder.iterdir(), key=lambda file: file.name):
+        experiment, _, kind = file.name.partition(".")
+        if kind != "toml":
+            continue
+        registered = _read(file, functools.partial(Hypothesis, experiment=experiment))
+        for twice in found.keys() & registered.keys():
+            raise ValueError(f"{twice} is registered in {file.name} and elsewhere.")
+        found |= registered
+    return found
+
+
+def _read(file: Traversable, make: Callable[..., _Made]) -> dict[str, _Made]:
+    """Return what each table of a file describes; an error names the table and the file."""
+    found, where = {}, file.name
+    try:
+        for name, fields in tomllib.loads(file.read_text("utf-8")).items():
+            where = f"{file.name}, [{name}]"
+            found[name] = make(id=name, **fields)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{where}: {error}") from error
+    return found
+
+
+def _check_wording(wording: Mapping[str, str], words: Iterable[str]) -> None:
+    if set(wording) != set(words):
+        raise ValueError(f"wording has {', '.join(wording)}: it must have {', '.join(words)}.")
+
+
+def _check_names(kind: str, given: Iterable[str], known: Iterable[str]) -> None:
+    for name in given:
+        if name not in known:
+            raise ValueError(f"there is no {kind} {name!r}: registered are {', '.join(known)}.")

@@ -13,11 +13,15 @@ from typing import Any, Literal
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
+from numpy.typing import ArrayLike
 
 from bn_tutorial.evidence import Interval, interval
+from bn_tutorial.recipe import Recipe
 from bn_tutorial.runs import Runs
 
 #: The colour of everything that is neither data nor line: the site replaces it in dark mode.
@@ -65,7 +69,7 @@ STYLE: dict[Any, Any] = {
 #: The normalisers that use moving statistics at inference.
 MOVING = ("batch", "ghost", "renorm")
 
-#: What the metrics of a run are called on an axis.
+#: What the metrics of a run are called on an axis, if nothing is held out for validation.
 NAMES = {
     "accuracy": "training accuracy",
     "loss": "training loss",
@@ -73,6 +77,8 @@ NAMES = {
     "val_loss": "test loss",
     "val_accuracy_population": "test accuracy",
     "val_loss_population": "test loss",
+    "fit_accuracy": "training accuracy",
+    "fit_loss": "training loss",
 }
 
 
@@ -116,7 +122,7 @@ def curve(axes: Axes, runs: Runs, metric: str, *, color: str | None = None) -> N
         linewidth=0,
     )
     axes.dataLim.set(limits)
-    _label_epochs(axes, recipe.epochs, metric)
+    _label_epochs(axes, recipe, metric)
 
 
 def learning_curves(runs: Runs, metrics: Sequence[str] = ("accuracy", "loss")) -> Figure:
@@ -229,6 +235,72 @@ def effects(
     return figure
 
 
+def heatmap(
+    axes: Axes,
+    values: ArrayLike,
+    rows: Sequence[object],
+    columns: Sequence[object],
+    failed: ArrayLike | None = None,
+    *,
+    seeds: int = 1,
+    limits: tuple[float, float] | None = None,
+) -> None:
+    """Draw a table of accuracies as coloured cells, hatched where training failed.
+
+    Parameters
+    ----------
+    axes : matplotlib.axes.Axes
+        Where to draw.
+    values : array_like, shape (rows, columns)
+        Accuracies, as finite shares; each is written in its cell in percent.
+    rows, columns : sequence
+        What the rows (from the top) and the columns are called.
+    failed : array_like of int, shape (rows, columns), optional
+        With how many seeds training failed. Where it is not 0, that is written, too.
+    seeds : int
+        Of how many seeds.
+    limits : tuple of float, optional
+        The values that get the darkest and the brightest colour; None means the extremes of
+        `values`. Give the same ones to panels that are to be compared.
+
+    Raises
+    ------
+    ValueError
+        If `values` or `failed` has another shape than the table, or a value is not finite.
+    """
+    values = np.asarray(values, float)
+    failures = np.zeros(values.shape, int) if failed is None else np.asarray(failed, int)
+    if not values.shape == failures.shape == (len(rows), len(columns)):
+        raise ValueError(
+            f"values {values.shape} and failed {failures.shape} must have the shape of the table, "
+            f"({len(rows)}, {len(columns)})."
+        )
+    if not np.isfinite(values).all():
+        raise ValueError("a heat map's values must be finite: give a failed run its accuracy.")
+    low, high = limits or (values.min(), values.max())
+    scale = Normalize(low, high, clip=True)
+    for (row, column), value in np.ndenumerate(values):
+        color = plt.get_cmap("cividis")(scale(value))
+        ink, count = _readable(color), failures[row, column]
+        cell = Rectangle(
+            (column - 0.48, row - 0.46), 0.96, 0.92, facecolor=color, edgecolor=ink, linewidth=0
+        )
+        cell.set_hatch("//" if count else "")
+        axes.add_patch(cell)
+        axes.text(
+            column, row, percent(round(value, 2)) + (f"\n{count}/{seeds} failed" if count else ""),
+            color=ink, fontsize="small", ha="center", va="center",
+            bbox={"facecolor": color, "edgecolor": "none", "boxstyle": "square,pad=0.15"},
+        )  # fmt: skip
+    axes.set_xlim(-0.5, len(columns) - 0.5)
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    axes.set_xticks(range(len(columns)), [str(label) for label in columns])
+    axes.set_yticks(range(len(rows)), [str(label) for label in rows])
+    axes.tick_params(length=0)
+    axes.grid(visible=False)
+    axes.spines[:].set_visible(False)
+
+
 def legend(figure: Figure, runs: Runs, *, population: bool = True) -> None:
     """Put below the panels which line belongs to which normaliser and which statistics.
 
@@ -264,6 +336,18 @@ def percent(share: float, _: object = None) -> str:
     return f"{100 * share:.3g}%"
 
 
+def _readable(color: tuple[float, ...]) -> str:
+    """Return black or white, whichever stands out more on a colour: on a page of any scheme.
+
+    The contrast is that of the Web Content Accessibility Guidelines, of which 4.5 is enough for
+    text. One of the two always has 4.58.
+    """
+    channels = np.array(color[:3])
+    linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
+    luminance = linear @ (0.2126, 0.7152, 0.0722)
+    return "#000000" if (luminance + 0.05) ** 2 > 1.05 * 0.05 else "#ffffff"
+
+
 def _readings(norm: str) -> list[Line2D]:
     return [
         _line(COLORS[norm], "--", f"{norm} norm, moving statistics"),
@@ -275,10 +359,11 @@ def _line(color: str, style: Literal["-", "--"], label: str) -> Line2D:
     return Line2D([], [], color=color, linestyle=style, linewidth=2.2, label=label)
 
 
-def _label_epochs(axes: Axes, epochs: int, metric: str) -> None:
+def _label_epochs(axes: Axes, recipe: Recipe, metric: str) -> None:
+    name = NAMES.get(metric, metric)
     axes.set_xlabel("epoch")
-    axes.set_ylabel(NAMES.get(metric, metric))
-    axes.set_xlim(1, max(epochs, 2))
+    axes.set_ylabel(name.replace("test", "validation") if recipe.validation else name)
+    axes.set_xlim(1, max(recipe.epochs, 2))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     if "accuracy" in metric:
         axes.yaxis.set_major_formatter(percent)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 
 from bn_tutorial.backend import keras
-from bn_tutorial.layers import normalization
+from bn_tutorial.layers import ProjectedGRUCell, normalization
 from bn_tutorial.recipe import Recipe
 
 SHAPE = (32, 32, 3)
@@ -16,16 +16,23 @@ def build(
 ) -> keras.Sequential:
     """Build the network that a recipe describes.
 
-    Layers of the same role get the same initial weights and the same dropout stream from
-    the same seed, whatever else the recipe says: two arms of one seed differ only in the
-    thing under study.
+    Layers of the same role get the same initial weights and the same streams of dropout and
+    noise from the same seed, whatever else the recipe says: two arms of one seed differ only
+    in the thing under study.
+
+    A layer of model ``"gru"`` is a `Dense` layer that projects every row, and a recurrence
+    (`bn_tutorial.layers.ProjectedGRUCell`), always with tanh. With ``norm_position="before"``
+    the normaliser stands between the two: the input-to-hidden transition is normalised, the
+    recurrence is not (Laurent et al. 2016). Norm ``"batch"`` then shares its statistics over
+    the examples and the rows (Amodei et al. 2016); its option ``per_step`` gives each row its
+    own statistics, moving statistics, γ and β.
 
     Parameters
     ----------
     recipe : Recipe
         What to build.
     seed : int
-        Fixes the initial weights and the dropout stream.
+        Fixes the initial weights, the dropout stream and the noise.
     shape : tuple of int
         Shape of one image: rows, columns, colours.
     classes : int
@@ -71,23 +78,39 @@ def _hidden(recipe: Recipe, seed: int, index: int) -> list[keras.layers.Layer]:
             ]
         case "gru":
             block = [
-                keras.layers.GRU(
-                    recipe.width,
-                    kernel_initializer=initializer,
-                    recurrent_initializer=keras.initializers.OrthogonalInitializer(
-                        seed=_seed(seed, f"recurrent {index}")
+                keras.layers.Dense(3 * recipe.width, kernel_initializer=initializer),
+                keras.layers.RNN(
+                    ProjectedGRUCell(
+                        recipe.width,
+                        keras.initializers.OrthogonalInitializer(
+                            seed=_seed(seed, f"recurrent {index}")
+                        ),
                     ),
                     return_sequences=index + 1 < recipe.depth,
-                )
+                ),
             ]
     if recipe.norm:
-        before = recipe.norm_position == "before" and recipe.model != "gru"
-        block.insert(1 if before else len(block), normalization(recipe.norm, **recipe.norm_options))
+        position = 1 if recipe.norm_position == "before" else len(block)
+        block[position:position] = _normalisers(recipe.norm, recipe, seed, index)
     if recipe.model == "cnn":
         block.append(keras.layers.MaxPooling2D())
     if recipe.dropout:
-        block.append(keras.layers.Dropout(recipe.dropout, seed=_seed(seed, f"dropout {index}")))
+        position = 1 if recipe.dropout_position == "before" else len(block)
+        dropout = keras.layers.Dropout(recipe.dropout, seed=_seed(seed, f"dropout {index}"))
+        block.insert(position, dropout)
     return block
+
+
+def _normalisers(norm: str, recipe: Recipe, seed: int, index: int) -> list[keras.layers.Layer]:
+    options = dict(recipe.norm_options)
+    per_step = options.pop("per_step", False)
+    if norm == "noisy":
+        options["seed"] = _seed(seed, f"noise {index}")
+    layer = normalization(norm, **options)
+    if not per_step:
+        return [layer]
+    # with the rows side by side, each feature of each row is a feature of its own
+    return [keras.layers.Flatten(), layer, keras.layers.Reshape((-1, 3 * recipe.width))]
 
 
 def _seed(seed: int, role: str) -> int:

@@ -167,8 +167,8 @@ class Recipe:
             self._refuse("norm_options", "an epsilon of 0 or more")
         if options.get("mean", 0) < 0 or options.get("spread", 1) < 1:
             self._refuse("norm_options", "a mean of 0 or more and a spread of 1 or more")
-        if "per_step" in options and self.model != "gru":
-            self._refuse("norm_options", "without 'per_step' where there are no steps: model='gru'")
+        if "per_step" in options and (self.model, self.norm_position) != ("gru", "before"):
+            self._refuse("norm_options", "without 'per_step', but for model='gru' before its steps")
         if self.norm == "group":
             groups = options.get("groups", DEFAULT_GROUPS)
             if not _is_count(groups) or self.width % int(groups):

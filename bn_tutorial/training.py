@@ -247,7 +247,8 @@ class _Report:
         if self.current != self.overall:
             self.bars.remove_task(self.current)
             self.current = self.overall
-        right = f"{run.history['val_accuracy'][-1]:.1%} of the test images right"
+        images = "validation" if run.recipe.validation else "test"
+        right = f"{run.history['val_accuracy'][-1]:.1%} of the {images} images right"
         outcome = "diverged" if run.diverged else right
         self.say(
             f"[{self.done}/{self.count}] {run.recipe.label}, seed {run.seed}: "

@@ -36,6 +36,7 @@ extensions = [
     "sphinx_design",
     "sphinx_copybutton",
     "bn_site",
+    "bn_ledger",
 ]
 exclude_patterns = ["_build", "**/*.ipynb"]  # sphinx-gallery's notebooks are downloads
 nitpicky = numfig = True
@@ -56,6 +57,9 @@ sphinx_gallery_conf = {
     "doc_module": ("bn_tutorial",),
     "image_scrapers": ("bn_site.scraper",),
     "reset_modules": ("bn_site.reset",),
+    "subsection_order": [
+        f"../gallery/{group}" for group in ("assignment", "advantages", "limitations", "why")
+    ],
     "within_subsection_order": "FileNameSortKey",
     "notebook_images": True,
     "remove_config_comments": True,
@@ -93,7 +97,7 @@ html_css_files, html_js_files = ["custom.css"], ["names.js"]
 html_sidebars = {  # these pages have no subpages to list
     page: []
     for page in (
-        *("index", "theory", "advantages", "limitations", "notebook", "cifar10"),
+        *("index", "theory", "verdicts", "advantages", "limitations", "notebook", "cifar10"),
         *("reproduce", "reference", "references"),
     )
 }
@@ -101,4 +105,5 @@ html_favicon = "_static/favicon.svg"
 html_show_sourcelink = html_domain_indices = False
 html_last_updated_fmt, html_last_updated_use_utc = "%Y-%m-%d %H:%M UTC", True
 html_context = {"default_mode": "auto", "provenance": bn_site.provenance(PROFILE, DATA)}
+ledger_provenance = bn_site.ledger_provenance(PROFILE, DATA)
 del DATA  # the scripts load their own: no need for twice the memory

@@ -7,7 +7,13 @@ import numpy as np
 import pytest
 
 from bn_tutorial.backend import keras, tf
-from bn_tutorial.layers import GhostBatchNormalization, normalization
+from bn_tutorial.layers import (
+    JITTER,
+    GhostBatchNormalization,
+    NoisyBatchNormalization,
+    ProjectedGRUCell,
+    normalization,
+)
 from bn_tutorial.models import build
 from bn_tutorial.recipe import MODELS, NORMS, Recipe
 
@@ -21,7 +27,10 @@ CHANGED = {
     "scale": False,
     "groups": 2,
     "size": 4,
+    "mean": 0.25,
+    "spread": 2.0,
 }
+OPTIONS = [(norm, option) for norm, options in NORMS.items() for option in options]
 
 
 def numbers(*shape: int, seed: int = 0) -> Any:
@@ -47,14 +56,16 @@ def test_every_normaliser_works_in_every_model_that_allows_it(model: str, norm: 
     assert type(normalization(norm)) in [type(layer) for layer in network.layers]
 
 
-@pytest.mark.parametrize(
-    ("norm", "option"), [(n, o) for n, options in NORMS.items() for o in options]
-)
+@pytest.mark.parametrize(("norm", "option"), [pair for pair in OPTIONS if pair[1] in CHANGED])
 def test_every_option_reaches_the_layer(norm: str, option: str) -> None:
     layer = normalization(norm, **{option: CHANGED[option]})
     assert layer.get_config()[option] == CHANGED[option]
     assert normalization(norm).get_config()[option] != CHANGED[option]
     assert layer(numbers(4, 2, 2, 8), training=True).shape == (4, 2, 2, 8)
+
+
+def test_only_the_model_acts_on_the_other_options() -> None:
+    assert [pair for pair in OPTIONS if pair[1] not in CHANGED] == [("batch", "per_step")]
 
 
 def test_each_normaliser_averages_over_what_it_should() -> None:
@@ -178,8 +189,9 @@ def test_an_unknown_batch_size_is_an_error_that_says_what_to_do() -> None:
         assert compiled(layer, signature)(numbers(8, 5)).shape == (8, 5)
 
 
-def test_half_precision_keeps_its_type() -> None:
-    layer = GhostBatchNormalization(4, dtype="mixed_float16")
+@pytest.mark.parametrize("kind", [GhostBatchNormalization, NoisyBatchNormalization])
+def test_half_precision_keeps_its_type(kind: Any) -> None:
+    layer = kind(4, dtype="mixed_float16")
     outputs = layer(numbers(12, 5).astype(np.float16), training=True)
     assert outputs.dtype == tf.float16
     assert layer.moving_mean.dtype == "float32"
@@ -199,3 +211,120 @@ def test_a_model_with_ghosts_survives_saving(tmp_path: Path) -> None:
         np.testing.assert_array_equal(
             loaded(values, training=training), model(values, training=training)
         )
+
+
+# Noise
+
+
+def noise(shape: tuple[int, ...], calls: int = 1, **options: Any) -> tuple[Any, Any]:
+    """Return a layer's shifts and factors of its last call: outputs where y = 0 and y = 1."""
+    results = []
+    for y in (0, 1):
+        layer = NoisyBatchNormalization(seed=5, gamma_initializer="zeros", **options)
+        layer.build(shape)
+        layer.beta.assign(np.full(shape[-1], y))
+        for _ in range(calls):
+            outputs = layer(numbers(*shape), training=True).numpy()
+        results.append(outputs)
+    return results[0], results[1] - results[0]
+
+
+@pytest.mark.parametrize("shape", [(2000, 50), (50, 10, 4, 50)])
+def test_the_noise_has_the_distribution_of_the_algorithm(shape: tuple[int, ...]) -> None:
+    shift, factor = (part.reshape(-1, 50) for part in noise(shape, mean=0.8, spread=1.6))
+    for drawn, low, high, spread in (
+        (shift, -0.8, 0.8, JITTER / 3**0.5),  # uniform between the examples
+        (factor, 1.0, 1.6, JITTER),  # normal between them
+    ):
+        centre = drawn.mean(axis=0)  # one for each unit
+        assert low - 0.02 < centre.min() < low + 0.2 * (high - low)
+        assert high + 0.02 > centre.max() > high - 0.2 * (high - low)
+        np.testing.assert_allclose(drawn.std(axis=0), spread, rtol=0.1)
+        between = np.corrcoef((drawn - centre).T) - np.eye(50)
+        assert np.abs(between).max() < 0.12  # units draw for themselves
+    assert (shift.max(axis=0) - shift.min(axis=0)).max() < 2 * JITTER + 1e-5
+    assert (factor.max(axis=0) - factor.min(axis=0)).min() > 4 * JITTER
+    assert abs(np.corrcoef(shift[:, 0], factor[:, 0])[0, 1]) < 0.12
+
+
+def test_the_distribution_changes_in_every_step() -> None:
+    first, second, again = (noise((2000, 50), calls) for calls in (1, 2, 1))
+    for one, another, same in zip(first, second, again, strict=True):
+        assert np.abs(one.mean(axis=0) - another.mean(axis=0)).mean() > 0.05
+        np.testing.assert_array_equal(one, same)
+    other = NoisyBatchNormalization(seed=6, gamma_initializer="zeros")
+    assert not np.isclose(other(numbers(2000, 50), training=True), first[0]).all(axis=0).any()
+
+
+def test_all_but_the_noise_is_batch_normalisation() -> None:
+    noisy, batch = NoisyBatchNormalization(seed=0), keras.layers.BatchNormalization()
+    values = numbers(12, 5)
+    noisy.build(values.shape)
+    batch.build(values.shape)
+    for layer in (noisy, batch):
+        layer.gamma.assign(numbers(5, seed=1))
+    normalised = batch(values, training=True)
+    assert not np.isclose(noisy(values, training=True), normalised).any(axis=0).all()
+    for one, another in zip(noisy.weights, batch.weights, strict=True):
+        np.testing.assert_array_equal(one, another)
+    for training in (False, None):
+        np.testing.assert_array_equal(noisy(values, training=training), batch(values))
+    noisy.noise = False
+    np.testing.assert_array_equal(noisy(values, training=True), batch(values, training=True))
+    noisy.noise, noisy.trainable, batch.trainable = True, False, False
+    np.testing.assert_array_equal(noisy(values, training=True), batch(values))
+
+
+def test_noise_is_compiled_with_an_algorithm_of_a_known_name() -> None:
+    layer = NoisyBatchNormalization(seed=0, gamma_initializer="zeros")
+    layer.build((12, 5))
+    compiled = tf.function(lambda inputs: layer(inputs, training=True), jit_compile=True)
+    one, another = (compiled(numbers(12, 5)).numpy() for _ in range(2))
+    assert not np.isclose(one, another).all(axis=0).any()
+    assert np.abs([one, another]).max() < 0.5 + JITTER
+    operations = compiled.get_concrete_function(numbers(12, 5)).graph.get_operations()
+    # this one leaves the choice to XLA
+    assert "StatelessRandomGetKeyCounter" not in {operation.type for operation in operations}
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # Keras 3.15
+def test_a_model_with_noise_survives_saving(tmp_path: Path) -> None:
+    layer = NoisyBatchNormalization(mean=0.25, spread=2.0, seed=3, momentum=0.5)
+    model = keras.Sequential([keras.Input((5,)), layer])
+    model(numbers(12, 5), training=True)
+    model.save(tmp_path / "model.keras")
+    (loaded,) = keras.saving.load_model(tmp_path / "model.keras").layers
+    assert loaded.get_config() == layer.get_config()
+    np.testing.assert_array_equal(loaded(numbers(12, 5)), layer(numbers(12, 5)))
+
+
+# The recurrence
+
+
+@pytest.mark.parametrize("sequences", [False, True])
+def test_a_projection_and_the_recurrence_are_keras_gru(sequences: bool) -> None:
+    values = tf.constant(numbers(3, 6, 4) / 4)
+    gru = keras.layers.GRU(5, return_sequences=sequences)
+    gru.build(values.shape)
+    kernel, recurrent, bias = (numbers(*w.shape, seed=i) / 4 for i, w in enumerate(gru.weights))
+    gru.set_weights([kernel, recurrent, bias])
+    dense = keras.layers.Dense(15)
+    rnn = keras.layers.RNN(ProjectedGRUCell(5), return_sequences=sequences)
+    ours = keras.Sequential([dense, rnn])
+    ours.build(values.shape)
+    ours.set_weights([kernel, bias[0], recurrent, bias[1]])
+    results = []
+    for layer in (gru, ours):
+        with tf.GradientTape() as tape:
+            outputs = layer(values)
+            loss = tf.reduce_sum(outputs * numbers(*outputs.shape, seed=9))
+        results.append([outputs, *tape.gradient(loss, layer.trainable_variables)])
+    outputs, *gradients = results[1]
+    reference = [gradients[0], gradients[2], tf.stack([gradients[1], gradients[3]])]
+    for one, another in zip(results[0], [outputs, *reference], strict=True):
+        np.testing.assert_allclose(one, another, rtol=1e-4, atol=1e-5)
+
+
+def test_inputs_that_were_not_projected_are_refused() -> None:
+    with pytest.raises(ValueError, match="the projected inputs have 4 features, not 15"):
+        ProjectedGRUCell(5).build((None, 4))

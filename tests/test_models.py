@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 
 from bn_tutorial import notebook
-from bn_tutorial.backend import keras
+from bn_tutorial.backend import keras, tf
+from bn_tutorial.layers import NoisyBatchNormalization
 from bn_tutorial.models import Scaled, build
+from bn_tutorial.probes import batch_norms
 from bn_tutorial.recipe import ACTIVATIONS, INITIALIZERS, MAX_CNN_DEPTH, Recipe
 
 SMALL = (8, 8, 3)
@@ -71,7 +73,9 @@ def test_arms_of_one_seed_start_from_the_same_kernels(model: str) -> None:
     for other in (
         arm.but(norm="batch"),
         arm.but(norm="ghost", norm_position="after", norm_options={"size": 2}),
+        arm.but(norm="noisy", norm_position="after"),
         arm.but(dropout=0.5),
+        arm.but(dropout=0.5, dropout_position="before"),
         arm.but(norm="renorm", dropout=0.25, learning_rate=1, batch_size=7, activation="tanh"),
     ):
         for one, another in zip(first, kernels(build(other, 3, shape=SMALL)), strict=True):
@@ -100,7 +104,19 @@ def test_arms_of_one_seed_share_the_dropout_stream() -> None:
         ]
 
     assert states(arm, 0) == states(arm.but(norm="layer", dropout=0.25), 0)
+    assert states(arm, 0) == states(arm.but(norm="noisy", dropout_position="before"), 0)
     assert len({*states(arm, 0), *states(arm, 1)}) == 4
+
+
+def test_the_noise_follows_from_the_seed_and_the_layer() -> None:
+    arm = Recipe(width=8, depth=2, norm="noisy", norm_options={"mean": 0.25})
+
+    def seeds(recipe: Recipe, seed: int) -> list[Any]:
+        layers = build(recipe, seed, shape=SMALL).layers
+        return [layer.seed for layer in layers if isinstance(layer, NoisyBatchNormalization)]
+
+    assert seeds(arm, 0) == seeds(arm.but(dropout=0.5, norm_options={}), 0)
+    assert len({*seeds(arm, 0), *seeds(arm, 1)}) == 4
 
 
 @pytest.mark.parametrize("initializer", INITIALIZERS)
@@ -131,13 +147,26 @@ def test_the_layers_stand_in_the_order_of_the_recipe() -> None:
     assert names(build(mlp.but(norm_position="after"), shape=SMALL)) == [
         *start, dense, after, norm, *end,
     ]  # fmt: skip
+    for position, rest in (("before", [norm, after]), ("after", [after, norm])):
+        early = mlp.but(dropout_position="before", norm_position=position)
+        assert names(build(early, shape=SMALL)) == [*start, dense, "Dropout", *rest, "Dense"]
     cnn = Recipe(model="cnn", width=4, depth=2, norm="instance")
     block = ["Conv2D", "GroupNormalization", "Activation", "MaxPooling2D"]
     assert names(build(cnn, shape=SMALL)) == [*block, *block, "GlobalAveragePooling2D", "Dense"]
+    early = cnn.but(dropout=0.1, dropout_position="before", depth=1)
+    assert names(build(early, shape=SMALL))[:3] == ["Conv2D", "Dropout", "GroupNormalization"]
     gru = Recipe(model="gru", width=4, depth=2, norm="batch")
-    assert names(build(gru, shape=SMALL)) == [
-        "Reshape", *["GRU", "BatchNormalization"] * 2, "Dense",
-    ]  # fmt: skip
+    for recipe, block in (
+        (gru, [dense, "BatchNormalization", "RNN"]),
+        (gru.but(norm_position="after"), [dense, "RNN", "BatchNormalization"]),
+        (gru.but(dropout=0.1), [dense, "BatchNormalization", "RNN", "Dropout"]),
+        (
+            gru.but(norm_options={"per_step": True}),
+            [dense, "Flatten", "BatchNormalization", "Reshape", "RNN"],
+        ),
+        (gru.but(norm_options={"per_step": False}), [dense, "BatchNormalization", "RNN"]),
+    ):
+        assert names(build(recipe, shape=SMALL)) == ["Reshape", *block * 2, "Dense"]
 
 
 def test_shapes_follow_width_depth_and_classes() -> None:
@@ -146,9 +175,45 @@ def test_shapes_follow_width_depth_and_classes() -> None:
     cnn = build(Recipe(model="cnn", width=4, depth=MAX_CNN_DEPTH))
     assert [kernel.shape[-1] for kernel in kernels(cnn)] == [4, 8, 16, 32, 64, 10]
     gru = build(Recipe(model="gru", width=5, depth=2), shape=SMALL)
-    assert gru.layers[0].output.shape == (None, 8, 24)
-    assert gru.layers[1].output.shape == (None, 8, 5)
-    assert gru.layers[2].output.shape == (None, 5)
+    assert [layer.output.shape[1:] for layer in gru.layers] == [
+        (8, 24), (8, 15), (8, 5), (8, 15), (5,), (10,),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("per_step", [False, True])
+def test_a_recurrent_network_normalises_its_input_projection(per_step: bool) -> None:
+    recipe = Recipe(model="gru", width=4, norm="batch", norm_options={"per_step": per_step})
+    model = build(recipe, shape=SMALL)
+    (norm,) = batch_norms(model)
+    images = np.random.default_rng(0).normal(size=(16, *SMALL)).astype(np.float32)
+    projected = keras.Sequential(model.layers[:2])(images).numpy()
+    axes = (0,) if per_step else (0, 1)  # rows share their statistics, or do not
+    normalised = (projected - projected.mean(axes)) / np.sqrt(projected.var(axes) + 1e-3)
+    model(images, training=True)
+    assert norm.moving_mean.shape == norm.gamma.shape == ((8 * 12,) if per_step else (12,))
+    np.testing.assert_allclose(
+        norm.moving_mean, 0.01 * projected.mean(axes).reshape(-1), rtol=1e-3, atol=1e-6
+    )
+    start = model.layers.index(norm) - per_step
+    after = keras.Sequential(model.layers[start:])
+    recurrent = keras.Sequential(model.layers[start + 1 + 2 * per_step :])
+    np.testing.assert_allclose(
+        after(projected, training=True), recurrent(normalised), rtol=1e-4, atol=1e-5
+    )
+
+
+def test_a_recurrent_network_is_compiled_with_its_gradient() -> None:
+    recipe = Recipe(model="gru", width=4, norm="batch", norm_options={"per_step": True})
+    model = build(recipe, shape=SMALL)
+    images = tf.constant(np.random.default_rng(0).random((4, *SMALL)).astype(np.float32))
+
+    def gradients() -> Any:
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum(model(images, training=True)[:, 0])
+        return tape.gradient(loss, model.trainable_variables)
+
+    for one, another in zip(tf.function(gradients, jit_compile=True)(), gradients(), strict=True):
+        np.testing.assert_allclose(one, another, rtol=1e-3, atol=1e-5)
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
@@ -166,5 +231,14 @@ def test_a_scaled_initialiser_survives_saving(tmp_path: Path) -> None:
     assert isinstance(initializer, Scaled)
     assert initializer.factor == 2.5
     np.testing.assert_array_equal(initializer((192, 4)), kernels(model)[0])
+    images = np.random.default_rng(0).random((3, *SMALL)).astype(np.float32)
+    np.testing.assert_array_equal(loaded(images), model(images))
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # Keras 3.15
+def test_a_recurrent_network_survives_saving(tmp_path: Path) -> None:
+    model = build(Recipe(model="gru", width=4), shape=SMALL)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
     images = np.random.default_rng(0).random((3, *SMALL)).astype(np.float32)
     np.testing.assert_array_equal(loaded(images), model(images))

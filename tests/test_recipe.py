@@ -42,7 +42,9 @@ def recipes(draw: st.DrawFn) -> Recipe:
         "spread": st.floats(1, 3) | st.integers(1, 3),
         "per_step": st.booleans(),
     }
-    allowed = [name for name in NORMS.get(norm or "", ()) if model == "gru" or name != "per_step"]
+    position = draw(st.sampled_from(("before", "after")))
+    stepwise = model == "gru" and position == "before"
+    allowed = [name for name in NORMS.get(norm or "", ()) if stepwise or name != "per_step"]
     options = draw(st.fixed_dictionaries({}, optional={name: values[name] for name in allowed}))
     if norm == "group" and "groups" not in options:
         width *= DEFAULT_GROUPS
@@ -53,7 +55,7 @@ def recipes(draw: st.DrawFn) -> Recipe:
         depth=draw(st.integers(1, MAX_CNN_DEPTH)),
         activation=draw(st.sampled_from(module.ACTIVATIONS)),
         norm=norm,
-        norm_position=draw(st.sampled_from(("before", "after"))),
+        norm_position=position,
         norm_options=options,
         dropout=draw(st.floats(0, 1, exclude_max=True) | st.just(0) | st.just(-0.0)),
         dropout_position=draw(st.sampled_from(("after", "before"))),

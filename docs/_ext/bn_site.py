@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import hashlib
 import importlib.util
 import shutil
@@ -16,7 +17,7 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxRole
 
 import bn_tutorial
-from bn_tutorial import evidence, training
+from bn_tutorial import backend, evidence, training
 from bn_tutorial.figures import INK, STYLE
 
 INK_DARK = "#e6edf3"
@@ -36,19 +37,36 @@ def digest(*parts: str) -> str:
     return total.hexdigest()[:16]
 
 
+def commit() -> str:
+    """Return the commit that is built."""
+    git = shutil.which("git")
+    if not git:
+        return "unknown commit"
+    answer = subprocess.run(
+        [git, "describe", "--always", "--dirty"], check=False, cwd=Path(__file__).parent, capture_output=True, text=True
+    )  # fmt: skip
+    return answer.stdout.strip() or "unknown commit"
+
+
+def ledger_provenance(profile: Any, data: Any) -> dict[str, Any]:
+    """Return what the ledger says of the build that made it."""
+    now = datetime.datetime.now(datetime.UTC)
+    return {
+        "profile": profile.name,
+        "data": {"digest": data.digest, "source": data.source},
+        "commit": commit(),
+        "device": backend.device(),
+        "versions": backend.versions(),
+        "built": now.date().isoformat(),
+    }
+
+
 def provenance(profile: Any, data: Any) -> dict[str, str]:
     """Return what the foot of each page says about this build."""
-    git = shutil.which("git")
-    commit = ""
-    if git:
-        answer = subprocess.run(
-            [git, "describe", "--always", "--dirty"], check=False, cwd=Path(__file__).parent, capture_output=True, text=True
-        )  # fmt: skip
-        commit = answer.stdout.strip()
     return {
         "profile": profile.name,
         "data": f"{data.source}, digest {data.digest}",
-        "commit": commit or "unknown commit",
+        "commit": commit(),
         "versions": ", ".join(
             f"{name} {metadata.version(name)}" for name in ("keras", "tensorflow")
         ),

@@ -71,7 +71,7 @@ figure.set_label(
 # %%
 # How good is it? Here is the accuracy on the test images after the last epoch:
 
-from bn_tutorial.evidence import difference, interval, judge, record
+from bn_tutorial.evidence import interval, judge, record
 
 final = interval(runs.final("val_accuracy").values())
 print(f"test accuracy {final:.1%}")
@@ -106,15 +106,16 @@ figure.set_label(
 # %%
 # The verdict
 # -----------
-# The rule is written down in ``claims.toml``, before any run: an effect counts when its whole
+# The rule is written down in ``hypotheses/``, before any run: an effect counts when its whole
 # 95 % interval lies beyond one percentage point. Seeds are paired, so that chance which both
 # networks share cancels.
 
-effect = difference(
-    runs.of(plain).final("val_accuracy"),
-    runs.of(standardized).final("val_accuracy"),
-)
-verdict = judge("inputs-alone", effect, sample=data.is_sample)
+measured = {
+    "unit": runs.of(plain).final("val_accuracy"),
+    "standardized": runs.of(standardized).final("val_accuracy"),
+}
+verdicts = judge("batch-norm", {"inputs-alone": measured}, sample=data.is_sample)
+verdict = verdicts["inputs-alone"]
 print(verdict)
 print(verdict.sentence)
 
@@ -132,6 +133,7 @@ seconds = sum(run.provenance["seconds"] for run in runs)
 print(f"The training behind this page took {seconds:.0f} s.")
 record(
     "baseline",
+    runs=runs,
     accuracy=final,
     accuracy_standardized=interval(
         runs.of(standardized).final("val_accuracy").values()

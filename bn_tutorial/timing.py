@@ -1,0 +1,192 @@
+"""How long a step takes with and without a normaliser: in training, and at inference.
+
+All contestants take turns, call by call in one process, so that whatever else the machine does
+hits them alike; what is compared is always of the same round.
+"""
+
+from __future__ import annotations
+
+import functools
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from bn_tutorial import engine, from_scratch
+from bn_tutorial.backend import keras, tf
+from bn_tutorial.dataset import Dataset
+from bn_tutorial.engine import History
+from bn_tutorial.models import build
+from bn_tutorial.recipe import Recipe
+
+#: Calls of each contestant in a round; the median counts.
+CALLS = 3
+
+
+def steps(
+    recipe: Recipe, data: Dataset, seed: int, on_epoch: Callable[[], object] = lambda: None
+) -> History:
+    """Time steps of a network without normaliser, with others, and with a folded one.
+
+    It is compiled as `bn_tutorial.engine.fit` compiles it: by XLA, except that a convolutional
+    network is a TensorFlow graph where there is no GPU. Compilation is not part of any time.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        The network, without a normaliser. ``epochs`` is the number of rounds, and
+        ``train_size`` the number of images that each call of a contestant goes through, in
+        batches of ``batch_size``; images left over are skipped.
+    data : Dataset
+        The images.
+    seed : int
+        Fixes the initial weights, and in which order the contestants take their turns.
+    on_epoch : callable
+        Is called after each round.
+
+    Returns
+    -------
+    dict of str to list of float
+        For each contestant its milliseconds per step, the median of `CALLS` calls in each round.
+        ``train/none``, ``train/batch`` and ``train/layer`` are training steps with no, batch
+        and layer normalisation: gathering and scaling the batch, both passes, the update.
+        ``infer/none``, ``infer/batch`` and ``infer/folded`` are predictions for a batch of
+        scaled images; the last is what `folded` returns. Of the batch-normalised network there
+        are ``loss`` and ``accuracy`` on the batches of a round's last call in training; and
+        once, when it is folded after the first call, ``val_loss`` and ``val_accuracy`` in
+        inference mode, and ``difference``, the largest between a probability that it
+        predicts and what the folded one does.
+
+    Raises
+    ------
+    ValueError
+        If the recipe has a normaliser, or one that comes after the activation.
+    """
+    return _time(recipe, data, seed, on_epoch, jit=engine.signature(recipe)[1])
+
+
+def steps_without_xla(
+    recipe: Recipe, data: Dataset, seed: int, on_epoch: Callable[[], object] = lambda: None
+) -> History:
+    """Do as `steps`, but with TensorFlow graphs in all cases."""
+    return _time(recipe, data, seed, on_epoch, jit=False)
+
+
+def folded(recipe: Recipe, model: keras.Model) -> keras.Model:
+    """Return the network without its batch normalisation that predicts the same.
+
+    Each layer's moving statistics, γ and β are folded into the kernel and the bias of the
+    layer before it (`bn_tutorial.from_scratch.fold`).
+
+    Parameters
+    ----------
+    recipe : Recipe
+        What the model was built from.
+    model : keras.Model
+        A network of `bn_tutorial.models.build` with batch normalisation, trained or not.
+
+    Returns
+    -------
+    keras.Model
+        A new model. It predicts what `model` does in inference mode, up to rounding.
+
+    Raises
+    ------
+    ValueError
+        If the recipe's normaliser is another one, or comes after the activation.
+    """
+    if recipe.norm != "batch" or recipe.norm_position != "before":
+        raise ValueError(
+            f"norm={recipe.norm!r} {recipe.norm_position} the activation cannot be folded: it "
+            "must be 'batch' before the activation."
+        )
+    weights: list[Any] = []
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            affine, normaliser = weights[-2:], layer.get_weights()
+            weights[-2:] = from_scratch.fold(*affine, *normaliser, epsilon=layer.epsilon)
+        else:
+            weights += layer.get_weights()
+    plain = recipe.but(norm=None, norm_options={})
+    network = build(plain, shape=model.input_shape[1:], classes=model.output_shape[-1])
+    network.set_weights(weights)
+    return network
+
+
+def _time(
+    recipe: Recipe, data: Dataset, seed: int, on_epoch: Callable[[], object], jit: bool
+) -> History:
+    if recipe.norm is not None:
+        raise ValueError(
+            f"norm={recipe.norm!r} is impossible: it is None that others are held against."
+        )
+    shape, classes, size = data.x_train.shape[1:], len(data.classes), recipe.batch_size
+    train, (images, labels), _ = engine._resident(data, recipe.train_size, recipe.validation)
+    pixels = engine.scaling(recipe, data)
+    count = len(train[1]) // size * size
+
+    contestants: dict[str, Callable[[], Any]] = {}
+    models = {}
+    order = engine.epoch_order(seed, 0, len(train[1]))[:count]
+    for norm in (None, "batch", "layer"):
+        one = recipe.but(norm=norm)
+        program = engine._Program(engine.signature(one)[0], jit, shape, classes)
+        program.start(one, seed)
+        name = norm or "none"
+        models[name] = program.model
+        contestants[f"train/{name}"] = functools.partial(program.train, *train, order, *pixels)
+        contestants[f"train/{name}"]()  # compiles, and moves the moving statistics
+    models["folded"] = folded(recipe.but(norm="batch"), models["batch"])
+
+    positions = np.arange(count, dtype=np.int32) % len(labels)
+    batches = tf.reshape(engine._batch(images, positions, *pixels), (-1, size, *shape))
+    outputs = {}
+    for name in ("none", "batch", "folded"):
+        predict = tf.function(
+            functools.partial(_predict, models[name]), jit_compile=jit, autograph=False
+        )
+        contestants[f"infer/{name}"] = functools.partial(predict, batches)
+        outputs[name] = predict(batches).numpy().reshape(count, classes)
+
+    targets = labels.numpy()[positions]
+    likelihoods = np.maximum(outputs["batch"][np.arange(count), targets], 1e-7)
+    history: History = {
+        "val_loss": [float(-np.log(likelihoods).mean())],
+        "val_accuracy": [float((outputs["batch"].argmax(axis=1) == targets).mean())],
+        "difference": [float(np.abs(outputs["folded"] - outputs["batch"]).max())],
+    }
+    random = np.random.default_rng(seed)
+    for _ in range(recipe.epochs):
+        seconds, results = _round(contestants, random)
+        loss, accuracy = results["train/batch"]
+        values = {name: 1000 * value / (count // size) for name, value in seconds.items()}
+        for name, value in {**values, "loss": loss, "accuracy": accuracy}.items():
+            history.setdefault(name, []).append(float(value))
+        on_epoch()
+    return history
+
+
+def _round(
+    contestants: Mapping[str, Callable[[], Any]], random: np.random.Generator
+) -> tuple[dict[str, float], dict[str, Any]]:
+    """Let all take `CALLS` turns, each time in another order; return seconds and last results."""
+    seconds: dict[str, list[float]] = {name: [] for name in contestants}
+    results = {}
+    for _ in range(CALLS):
+        for name in random.permutation(list(contestants)):
+            started = time.perf_counter()
+            results[name] = tf.nest.map_structure(np.asarray, contestants[name]())  # waits
+            seconds[name].append(time.perf_counter() - started)
+    return {name: statistics.median(values) for name, values in seconds.items()}, results
+
+
+def _predict(model: keras.Model, batches: Any) -> Any:
+    """Predict one batch after the other, shape (batches, batch size, classes)."""
+    return tf.map_fn(
+        lambda inputs: model(inputs, training=False),
+        batches,
+        fn_output_signature=tf.float32,
+        parallel_iterations=1,
+    )

@@ -1,0 +1,278 @@
+"""The page *Verdicts*: the ledger as a table, each claim with its evidence, and the downloads."""
+
+from __future__ import annotations
+
+import html
+import json
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+from docutils import nodes
+from sphinx.application import Sphinx
+from sphinx.environment import BuildEnvironment
+from sphinx.util.docutils import SphinxDirective
+
+from bn_tutorial import evidence, ledger
+
+#: A verdict is told by its shape as well as by its colour.
+SHAPES = {
+    "supported": "▲",
+    "not supported": "■",
+    "contradicted": "▼",
+    "depends": "◆",
+    "inconclusive": "○",
+    "not judged": "–",
+}
+#: The ends of the bars, in multiples of the smallest effect that matters.
+REACH = 100
+REFERENCE = "ledger/reference.json"
+
+
+class Ledger(SphinxDirective):
+    """``{ledger}``: all that the page says of this build's verdicts."""
+
+    def run(self) -> list[nodes.Node]:
+        entries = _entries(self.env)
+        text = [*_table(entries), *self._comparison(entries)]
+        for entry in entries:
+            text += _details(entry, self.env.found_docs)
+        return self.parse_text_to_nodes("\n".join(text), allow_section_headings=True)
+
+    def _comparison(self, entries: list[dict[str, Any]]) -> list[str]:
+        path = Path(self.env.srcdir, REFERENCE)
+        self.env.note_dependency(str(path))
+        heading = ["", "## The reference build", ""]
+        if not path.is_file():
+            return [*heading, "No reference build has been committed yet.", ""]
+        reference = json.loads(path.read_text("utf-8"))
+        made = reference["provenance"]
+        versions = ", ".join(f"{name} {number}" for name, number in made["versions"].items())
+        intro = (
+            f"The reference build was made on {made['built']} from commit `{made['commit']}`, in the "
+            f"profile `{made['profile']}` on {made['device']}, with {versions}. "
+        )
+        if all(entry["word"] == "not judged" for entry in entries):
+            return [*heading, intro + "This build judges nothing, so there is nothing to compare."]
+        found = ledger.disagreements(entries, reference["claims"])
+        if not found:
+            return [*heading, intro + "Wherever both judge, this build agrees with it.", ""]
+        lines = [
+            *heading,
+            intro + "This build is a replication, and it disagrees with it here:",
+            "",
+        ]
+        for one in found:
+            reason = ", ".join(one["differs"]) or "nothing but chance, or the machine"
+            lines.append(
+                f"- {one['statement']} There: *{one['there']}*; here: **{one['here']}**. "
+                f"What differs between the two builds: {reason}."
+            )
+        return [*lines, ""]
+
+
+class Marks(SphinxDirective):
+    """``{marks}``: a line for each claim, with its verdict and a link to the evidence."""
+
+    def run(self) -> list[nodes.Node]:
+        lines = [
+            f"- {badge(entry['word'])} {{ref}}`{entry['statement']} <{anchor(entry)}>`"
+            for entry in _entries(self.env)
+        ]
+        return self.parse_text_to_nodes("\n".join(lines))
+
+
+class Costs(SphinxDirective):
+    """``{costs}``: the seconds of training behind each experiment's page."""
+
+    def run(self) -> list[nodes.Node]:
+        lines = ["| experiment | seconds |", "|---|---:|"]
+        for page in sorted(doc for doc in self.env.found_docs if "/plot_" in doc):
+            group = page.rpartition("/plot_")[2][3:].replace("_", "-")
+            self.env.note_dependency(str(evidence.evidence_path(group)))
+            seconds = evidence.quote(f"{group}.seconds", ".0f")
+            lines.append(f"| {{doc}}`/{page}` | {seconds} |")
+        return self.parse_text_to_nodes("\n".join(lines))
+
+
+def _entries(env: BuildEnvironment) -> list[dict[str, Any]]:
+    """Return the ledger; the page that asks is read anew when an experiment finds otherwise."""
+    for one in evidence.hypotheses().values():
+        env.note_dependency(str(evidence.evidence_path(one.experiment)))
+    return ledger.ledger()
+
+
+class Claim(SphinxDirective):
+    """``{claim} id``: this build's verdict on one claim, and on each of its parts."""
+
+    required_arguments = 1
+
+    def run(self) -> list[nodes.Node]:
+        found = {entry["id"]: entry for entry in _entries(self.env)}
+        if self.arguments[0] not in found:
+            raise self.error(f"there is no claim {self.arguments[0]!r}: {', '.join(found)}")
+        entry = found[self.arguments[0]]
+        text = [
+            f"{badge(entry['word'])} {entry['sentence']}",
+            "{ref}`The evidence <" + anchor(entry) + ">`:",
+            "",
+        ]
+        for part in entry["parts"]:
+            page = _page(part, self.env.found_docs)
+            link = f" {{doc}}`→ <{page}>`" if page else ""
+            text.append(f"- {part['sentence']} {bar(part)} {effect(part)}{link}")
+        return self.parse_text_to_nodes("\n".join(text))
+
+
+def anchor(entry: dict[str, Any]) -> str:
+    """Return the name of a claim's section."""
+    return f"claim-{entry['id']}"
+
+
+def badge(word: str) -> str:
+    """Return a verdict as a word with a shape and a colour."""
+    name = word.replace(" ", "-")
+    return f'<span class="verdict verdict-{name}"><span aria-hidden="true">{SHAPES[word]}</span> {word}</span>'
+
+
+def effect(part: dict[str, Any]) -> str:
+    """Return an effect with its interval as text, in its unit."""
+    if part["mean"] is None:
+        return "–"
+    points = part["unit"] == "points"
+    sign = "" if part["unit"] == "ratio" else "+"
+    numbers = [
+        "?"
+        if part[name] is None
+        else format(100 * part[name] if points else part[name], f"{sign}.1f" if points else ".3g")
+        for name in ("mean", "low", "high")
+    ]
+    mean, low, high = (number.replace("-", "−") for number in numbers)
+    return (
+        f"{'×' if part['unit'] == 'ratio' else ''}{mean}{' pp' if points else ''} ({low} to {high})"
+    )
+
+
+def bar(part: dict[str, Any]) -> str:
+    """Return a small drawing of an effect: right of the grey band it speaks for the hypothesis.
+
+    All units share one scale, multiples of the smallest effect that matters (logarithmic
+    beyond it).
+    """
+    width, height = 132, 16
+
+    def place(value: float) -> float:
+        smallest = part["smallest"]
+        if part["unit"] == "ratio":
+            value, smallest = math.log(value), math.log(smallest)
+        multiple = part["direction"] * value / abs(smallest)
+        share = math.asinh(multiple) / math.asinh(REACH)
+        return width * (1 + max(-1.0, min(1.0, share))) / 2
+
+    drawn = [f'<svg class="effect" width="{width}" height="{height}" viewBox="0 0 {width} {height}" role="img" aria-label="{effect(part)}">']  # fmt: skip
+    band = width * math.asinh(1) / math.asinh(REACH)
+    drawn.append(
+        f'<rect class="band" x="{(width - band) / 2:.1f}" y="0" width="{band:.1f}" height="{height}"/>'
+        f'<line class="zero" x1="{width / 2}" x2="{width / 2}" y1="0" y2="{height}"/>'
+    )
+    if part["mean"] is not None and part["low"] is not None:
+        ends = sorted((place(part["low"]), place(part["high"])))
+        drawn.append(
+            f'<line class="interval" x1="{ends[0]:.1f}" x2="{ends[1]:.1f}" y1="{height / 2}" y2="{height / 2}"/>'
+        )
+    if part["mean"] is not None:
+        drawn.append(f'<circle cx="{place(part["mean"]):.1f}" cy="{height / 2}" r="4"/>')
+    return "".join([*drawn, "</svg>"])
+
+
+def _table(entries: list[dict[str, Any]]) -> list[str]:
+    rows = []
+    for entry in entries:
+        part = next((one for one in entry["parts"] if one["mean"] is not None), entry["parts"][0])
+        judged = [one["word"] for one in entry["parts"]]
+        tally = ", ".join(
+            f"{judged.count(word)} {word}" for word in SHAPES if word in judged and len(judged) > 1
+        )
+        rows.append(
+            f'<tr><td class="number">{entry["number"]}</td>'
+            f'<td><a href="#{anchor(entry)}">{html.escape(entry["statement"])}</a></td>'
+            f"<td>{badge(entry['word'])}<br><small>{tally}</small></td>"
+            f"<td>{bar(part)}<br><small>{effect(part)}</small></td>"
+            f'<td class="number">{part["n"]}</td><td>{html.escape(str(part["device"] or "–"))}</td></tr>'
+        )
+    head = "".join(
+        f'<th scope="col">{name}</th>'
+        for name in ("", "Claim", "Verdict", "Main effect", "n", "Device")
+    )
+    table = f'<table class="table ledger"><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
+    frame = '<div class="pst-scrollable-table-container" tabindex="0" role="region" aria-label="The ledger">'
+    return [f"{frame}{table}</div>", ""]
+
+
+def _details(entry: dict[str, Any], found_docs: set[str]) -> list[str]:
+    lines = [
+        "",
+        f"({anchor(entry)})=",
+        f"## {entry['number']}. {entry['statement']}",
+        "",
+        f"{badge(entry['word'])} {entry['sentence']}",
+        "",
+        f"**Predicted.** {entry['hypothesis']}",
+        "",
+        f"**The literature.** {entry['literature']}",
+        "",
+        ":::{list-table}",
+        ":header-rows: 1",
+        ":class: ledger",
+        "",
+        "* - What was tested",
+        "  - Verdict",
+        "  - Effect",
+        "  - n",
+        "  - Experiment",
+    ]
+    for part in entry["parts"]:
+        page = _page(part, found_docs)
+        secondary = "" if part["primary"] else " *(secondary)*"
+        reason = f"<br><small>{html.escape(part['reason'])}</small>" if part["reason"] else ""
+        lines += [
+            f"* - {part['statement']}{secondary}",
+            f"  - {badge(part['word'])}{reason}",
+            f"  - {bar(part)}<br><small>{effect(part)}</small>",
+            f"  - {part['n']}",
+            f"  - {{doc}}`{part['experiment']} <{page}>`" if page else f"  - {part['experiment']}",
+        ]
+    return [*lines, ":::", ""]
+
+
+def _page(part: dict[str, Any], docs: set[str]) -> str | None:
+    """Return the page of a part's experiment, whose script is called plot_NN_<experiment>."""
+    name = part["experiment"].replace("-", "_")
+    found = (doc for doc in docs if re.fullmatch(rf".*/plot_\d\d_{name}", doc))
+    return next((f"/{doc}" for doc in found), None)
+
+
+def record_claims(app: Sphinx) -> None:
+    """Record the claims' verdicts once all experiments have recorded theirs."""
+    ledger.record_claims()
+
+
+def write_downloads(app: Sphinx, exception: Exception | None) -> None:
+    """Put the ledger beside the pages, as CSV and as JSON."""
+    if exception is None and app.builder.format == "html":
+        entries = ledger.ledger()
+        content = {"provenance": app.config.ledger_provenance, "claims": entries}
+        Path(app.outdir, "ledger.json").write_text(json.dumps(content, indent=1), "utf-8")
+        ledger.table(entries).to_csv(Path(app.outdir, "ledger.csv"), index=False)
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    app.add_config_value("ledger_provenance", {}, "", dict)
+    app.add_directive("ledger", Ledger)
+    app.add_directive("claim", Claim)
+    app.add_directive("costs", Costs)
+    app.add_directive("marks", Marks)
+    app.connect("builder-inited", record_claims, priority=900)  # after sphinx-gallery
+    app.connect("build-finished", write_downloads)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

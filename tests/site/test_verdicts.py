@@ -1,0 +1,129 @@
+"""The pages say what the evidence says: a verdict that flips changes them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from bs4 import BeautifulSoup
+
+from bn_tutorial import evidence, ledger
+from bn_tutorial.evidence import Interval, Verdict, claims, hypotheses, record
+
+from .conftest import ROOT, Site
+
+CONF = f"""
+import sys
+sys.path.insert(0, {str(ROOT / "docs" / "_ext")!r})
+extensions = ["myst_parser", "sphinxcontrib.bibtex", "sphinx_design", "bn_site", "bn_ledger"]
+myst_enable_extensions = ["amsmath", "colon_fence", "dollarmath"]
+bibtex_bibfiles = ["references.bib"]
+sphinx_gallery_conf = {{"examples_dirs": "gallery", "gallery_dirs": "auto_examples"}}
+suppress_warnings = ["ref", "myst", "toc", "image", "bibtex", "docutils"]
+def setup(app):
+    app.add_config_value("sphinx_gallery_conf", {{}}, "")
+"""
+
+
+def believe(words: dict[str, str], missing: str = "") -> None:
+    """Record verdicts on all hypotheses, "supported" where `words` say nothing else."""
+    effect = Interval(1.5, 1.2, 1.9, (1.2, 1.5, 1.8, 1.4, 1.6))
+    everything = hypotheses().values()
+    for experiment in {one.experiment for one in everything} - {missing}:
+        verdicts = {
+            one.id: Verdict(one, effect, words.get(one.id, "supported"))
+            for one in everything
+            if one.experiment == experiment
+        }
+        record(experiment, verdicts, seconds=1.0)
+
+
+@pytest.fixture
+def pages(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a small project that holds the pages which depend on the ledger."""
+    monkeypatch.setenv("BN_TUTORIAL_PROFILE", "standard")
+    source = tmp_path / "docs"
+    (source / "ledger").mkdir(parents=True)
+    source.joinpath("conf.py").write_text(CONF)
+    source.joinpath("index.md").write_text("# Home\n\n```{marks}\n```\n")
+    for name in ("verdicts.md", "advantages.md", "limitations.md", "references.bib"):
+        shutil.copy(ROOT / "docs" / name, source)
+    return source
+
+
+def build(source: Path) -> dict[str, str]:
+    """Build, or build again what has changed; return the pages' text."""
+    result = subprocess.run(
+        [sys.executable, "-m", "sphinx", "-q", str(source), str(source.parent / "html")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    return {
+        path.stem: " ".join(BeautifulSoup(path.read_text(), "html.parser").get_text().split())
+        for path in (source.parent / "html").glob("*.html")
+    }
+
+
+def test_a_verdict_that_flips_changes_the_pages(pages: Path) -> None:
+    claim, flipped = claims()["stabilises"], hypotheses()["landscape-loss"]
+    believe({})
+    reference = {"provenance": PROVENANCE, "claims": ledger.ledger()}
+    pages.joinpath("ledger", "reference.json").write_text(json.dumps(reference))
+    before = build(pages)
+    believe({flipped.id: "contradicted"})
+    after = build(pages)
+
+    for page in ("advantages", "verdicts"):
+        assert claim.wording["supported"] in before[page]
+        assert claim.wording["supported"] not in after[page]
+        assert claim.wording["depends"] in after[page]
+    assert flipped.wording["supported"] in before["advantages"]
+    assert flipped.wording["contradicted"] in after["advantages"]
+    assert f"▲ supported {claim.statement}" in before["index"]
+    assert f"◆ depends {claim.statement}" in after["index"]
+    assert before["limitations"] == after["limitations"]
+    assert "this build agrees with it" in before["verdicts"]
+    assert f"{flipped.statement} There: supported; here: contradicted." in after["verdicts"]
+    assert "made on 2026-01-02 from commit abc" in after["verdicts"]
+    written = json.loads((pages.parent / "html" / "ledger.json").read_text())
+    assert written["claims"] == ledger.ledger()
+    table = (pages.parent / "html" / "ledger.csv").read_text()
+    assert f",{flipped.id}," in table
+
+
+PROVENANCE = {
+    "profile": "full",
+    "commit": "abc",
+    "device": "cpu",
+    "built": "2026-01-02",
+    "versions": {"keras": "3"},
+    "data": {"digest": "0"},
+}
+
+
+def test_an_experiment_that_has_not_run_is_shown_as_such(pages: Path) -> None:
+    believe({}, missing="landscape")
+    found = build(pages)
+    assert "its experiment has not been run" in found["verdicts"]
+    assert hypotheses()["landscape-loss"].wording["not judged"] in found["advantages"]
+    assert "No reference build has been committed yet" in found["verdicts"]
+
+
+def test_the_built_site_judges_nothing_on_the_sample(site: Site) -> None:
+    page = site.pages["verdicts.html"]
+    rows = page.select("table.ledger tbody tr")
+    assert len(rows) == len(claims()) + sum(len(claim.parts) for claim in claims().values())
+    assert all("not judged" in row.get_text() for row in rows)
+    for row in rows[: len(claims())]:
+        assert row.select_one("svg[role=img][aria-label]")
+    entries = json.loads(site.html.joinpath("ledger.json").read_text())["claims"]
+    assert [entry["id"] for entry in entries] == list(claims())
+    measured = [part for entry in entries for part in entry["parts"] if part["mean"] is not None]
+    assert len(measured) > 20  # every experiment has run, and left its effects
+    assert all(evidence.hypotheses()[part["id"]].experiment for part in measured)
