@@ -20,6 +20,7 @@ from bn_tutorial.dataset import Dataset
 from bn_tutorial.models import build
 from bn_tutorial.probes import (
     Statistics,
+    even_batch,
     population_statistics,
     sum_over_batches,
     with_statistics,
@@ -89,6 +90,7 @@ def fit(
     train, validation, test = _resident(data, recipe.train_size, recipe.validation)
     pixels = scaling(recipe, data)
     program.start(recipe, seed)
+    run_epoch = program.train(recipe.batch_size)
     history: History = {}
 
     def note(**values: Any) -> None:
@@ -97,7 +99,7 @@ def fit(
 
     for epoch in range(recipe.epochs):
         order = epoch_order(seed, epoch, len(train[1]))
-        note(**dict(zip(METRICS, program.train(*train, order, *pixels), strict=False)))
+        note(**dict(zip(METRICS, run_epoch(*train, order, *pixels), strict=False)))
         statistics = program.statistics(train[0], *pixels)
         values = program.score(validation, pixels, statistics)
         note(**dict(zip(METRICS[2:], values, strict=True)))
@@ -150,18 +152,38 @@ class _Program:
 
     def __init__(self, recipe: Recipe, jit: bool, shape: tuple[int, ...], classes: int) -> None:
         self.model = build(recipe, shape=shape, classes=classes)
-        self.optimizer = _optimizer(recipe, self.model)
+        self.optimizer = keras.optimizers.get(recipe.optimizer)
+        self.decay = tf.Variable(0.0)  # not a constant: one program serves all decays
+        variables = self.model.trainable_variables
+        if recipe.weight_decay or recipe.optimizer == "adamw":  # which has one by default
+            others = [variable for variable in variables if "kernel" not in variable.name]
+            self.optimizer.weight_decay = self.decay
+            self.optimizer.exclude_from_weight_decay(others)
+        self.optimizer.build(variables)
         self.fresh = [variable.numpy() for variable in self.optimizer.variables]
-        self.batch_size, self.jit = recipe.batch_size, jit
-        self.train = self._compiled(self._train)
+        self.jit = jit
         self.statistics = self._compiled(self._statistics)
         self.evaluate = self._compiled(self._evaluate)
-        self.probes: dict[Probe, Any] = {}
+        self.train = functools.cache(self._train_with)
+        self.probe = functools.cache(self._probe_with)
 
     def _compiled(self, function: Callable[..., Any]) -> Any:
         # a partial object of its own, or TensorFlow would take several programs for one
         # function that is traced again and again, and warn
         return tf.function(functools.partial(function), jit_compile=self.jit, autograph=False)
+
+    def _train_with(self, batch_size: int) -> Any:
+        """Return the compiled epoch in batches of that size."""
+        return self._compiled(functools.partial(self._train, batch_size))
+
+    def _probe_with(self, probe: Probe) -> Any:
+        """Return a compiled probe."""
+
+        def measure(images: Any, labels: Any, batch: Any, shift: Any, scale: Any) -> Any:
+            inputs, targets = _batch(images, batch, shift, scale), tf.gather(labels, batch)
+            return probe(self.model, inputs, targets, self.optimizer.learning_rate)
+
+        return self._compiled(measure)
 
     def start(self, recipe: Recipe, seed: int) -> None:
         """Put the model and the optimiser into the state in which a run begins."""
@@ -172,8 +194,11 @@ class _Program:
         for variable, value in zip(self.optimizer.variables, self.fresh, strict=True):
             variable.assign(value)
         self.optimizer.learning_rate = recipe.learning_rate
+        self.decay.assign(recipe.weight_decay)
 
-    def _train(self, images: Any, labels: Any, order: Any, shift: Any, scale: Any) -> Any:
+    def _train(
+        self, batch_size: int, images: Any, labels: Any, order: Any, shift: Any, scale: Any
+    ) -> Any:
         def step(indices: Any) -> Any:
             inputs, targets = _batch(images, indices, shift, scale), tf.gather(labels, indices)
             with tf.GradientTape() as tape:
@@ -184,7 +209,7 @@ class _Program:
             self.optimizer.apply(tape.gradient(loss, variables), variables)
             return tf.reduce_sum(losses), _hits(targets, outputs)
 
-        total, hits = sum_over_batches(step, (0.0, 0.0), order, self.batch_size)
+        total, hits = sum_over_batches(step, (0.0, 0.0), order, batch_size)
         return total / order.shape[0], hits / order.shape[0]
 
     def _statistics(self, images: Any, shift: Any, scale: Any) -> Statistics:
@@ -212,7 +237,7 @@ class _Program:
             return sums
 
         count = labels.shape[0]
-        return sum_over_batches(step, [0.0] * 4, tf.range(count), min(1000, count))
+        return sum_over_batches(step, [0.0] * 4, tf.range(count), even_batch(count))
 
     def score(
         self, data: Any, pixels: Any, statistics: Statistics, chunk: int | None = None
@@ -230,28 +255,6 @@ class _Program:
                 for value in self.evaluate(images[part], labels[part], *pixels, statistics)
             ]
         return list(sums / len(labels))
-
-    def probe(self, probe: Probe) -> Any:
-        """Return a compiled probe."""
-
-        def measure(images: Any, labels: Any, batch: Any, shift: Any, scale: Any) -> Any:
-            inputs, targets = _batch(images, batch, shift, scale), tf.gather(labels, batch)
-            return probe(self.model, inputs, targets, self.optimizer.learning_rate)
-
-        if probe not in self.probes:
-            self.probes[probe] = self._compiled(measure)
-        return self.probes[probe]
-
-
-def _optimizer(recipe: Recipe, model: keras.Model) -> keras.optimizers.Optimizer:
-    decays = bool(recipe.weight_decay) or recipe.optimizer == "adamw"  # it decays by default
-    config = {"weight_decay": recipe.weight_decay} if decays else {}
-    optimizer = keras.optimizers.get({"class_name": recipe.optimizer, "config": config})
-    variables = model.trainable_variables
-    if decays:
-        optimizer.exclude_from_weight_decay([v for v in variables if "kernel" not in v.name])
-    optimizer.build(variables)
-    return optimizer
 
 
 def _batch(images: Any, indices: Any, shift: Any, scale: Any) -> Any:
@@ -277,6 +280,8 @@ def signature(recipe: Recipe) -> tuple[Recipe, bool]:
             *("train_size", "validation"),
         )
     }
+    same["batch_size"] = recipe.norm_options.get("size", blank.batch_size)  # ghosts must fit
+    same["weight_decay"] = float(recipe.weight_decay > 0 and recipe.optimizer != "adamw")
     return recipe.but(**same), bool(GPUS) or recipe.model != "cnn"
 
 

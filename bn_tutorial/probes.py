@@ -68,8 +68,18 @@ def sum_over_batches(step: Callable[[Any], Any], zero: Any, order: Any, size: in
     return total
 
 
+def even_batch(count: int, most: int = BATCH) -> int:
+    """Return the largest batch of at most `most` images that leaves no smaller last batch.
+
+    A smaller last batch is compiled a second time. If none that divides `count` has at least a
+    tenth of `most`, it is `most` all the same.
+    """
+    sizes = range(min(most, count), most // 10, -1)
+    return next((size for size in sizes if count % size == 0), min(most, count))
+
+
 def population_statistics(
-    model: keras.Model, images: Callable[[Any], Any], count: int, batch_size: int = BATCH
+    model: keras.Model, images: Callable[[Any], Any], count: int, batch_size: int | None = None
 ) -> Statistics:
     """Compute the statistics that the moving ones estimate, for the weights as they are.
 
@@ -89,8 +99,8 @@ def population_statistics(
     count : int
         Images to use; their indices are 0 to count − 1. Wu & Johnson find 1,000 to
         10,000 enough.
-    batch_size : int
-        Images in a batch.
+    batch_size : int, optional
+        Images in a batch; by default, what `even_batch` says.
 
     Returns
     -------
@@ -125,7 +135,8 @@ def population_statistics(
         return sums
 
     with _deterministic(model):
-        sums = sum_over_batches(moments, zeros, tf.range(count), min(batch_size, count))
+        size = even_batch(count) if batch_size is None else min(batch_size, count)
+        sums = sum_over_batches(moments, zeros, tf.range(count), size)
     return [(mean, tf.maximum(square - tf.square(mean), 0.0)) for mean, square in sums]
 
 

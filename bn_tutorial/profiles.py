@@ -27,7 +27,9 @@ class Profile:
     subset_seeds : int
         Seeds per recipe elsewhere.
     subset, validation : int
-        Training images, and images held out of the training set, beyond the assignment.
+        Training images, and images held out of the training set, beyond the assignment. The
+        usual batch sizes divide the first, and the second divides the test images: a smaller
+        last part would be compiled a second time.
     """
 
     name: str
@@ -47,9 +49,9 @@ class Profile:
 PROFILES = {
     profile.name: profile
     for profile in (
-        Profile("smoke", "sample", 2, 3, subset_seeds=2, subset=600, validation=250),
-        Profile("standard", "auto", 3, 10, subset_seeds=5, subset=5_000, validation=2_500),
-        Profile("full", "auto", 10, 10, subset_seeds=10, subset=45_000, validation=5_000),
+        Profile("smoke", "sample", 2, 3, subset_seeds=2, subset=512, validation=250),
+        Profile("standard", "auto", 3, 10, subset_seeds=5, subset=5_120, validation=2_500),
+        Profile("full", "auto", 10, 10, subset_seeds=10, subset=44_800, validation=5_000),
     )
 }
 

@@ -162,7 +162,7 @@ def _compiled_together(pair: tuple[Recipe, int]) -> tuple[object, ...]:
     """Sort what shares a compiled program, and then what shares the images, side by side."""
     one, seed = pair
     program, _ = signature(one)
-    return (one.model, one.batch_size, program.digest, one.train_size or 0, one.digest, seed)
+    return (one.model, program.digest, one.batch_size, one.train_size or 0, one.digest, seed)
 
 
 def _is_seed(value: object) -> bool:

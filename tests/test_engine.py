@@ -181,7 +181,7 @@ def test_what_changes_no_code_is_compiled_once(tiny: Dataset) -> None:
     histories = [fit(recipe, tiny, seed) for recipe in recipes for seed in (0, 1)]
     one = program(PLAIN)
     assert all(program(recipe) is one for recipe in recipes)
-    assert one.train.experimental_get_tracing_count() == 1
+    assert one.train(32).experimental_get_tracing_count() == 1
     assert one.evaluate.experimental_get_tracing_count() == 1
     assert len({history["loss"][0] for history in histories}) == len(histories)
     assert [len(history["loss"]) for history in histories] == [3, 3, 1, 1, 2, 2, 1, 1]
@@ -285,7 +285,7 @@ def test_many_programs_are_compiled_without_a_warning(monkeypatch: pytest.Monkey
             one = engine._Program(recipe, False, (1, 1, 1), 2)
             order = epoch_order(0, 0, 8)
             pixels = np.zeros(1, np.float32), np.ones(1, np.float32)
-            assert math.isfinite(one.train(images, labels, order, *pixels)[0])
+            assert math.isfinite(one.train(8)(images, labels, order, *pixels)[0])
     finally:
         tf.get_logger().removeHandler(handler)
     assert heard == []

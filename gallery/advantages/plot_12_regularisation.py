@@ -23,7 +23,7 @@ from bn_tutorial import Recipe, load_cifar10, profile, train
 
 budget = profile()
 data = load_cifar10(budget.source)
-few, many = min(2_000, budget.subset // 2), budget.subset
+few, many = min(2_048, budget.subset // 2), budget.subset
 rates = budget.grid((0.0, 0.2, 0.5))
 
 plain = Recipe(
@@ -32,7 +32,7 @@ plain = Recipe(
     inputs="standardized",
     epochs=10,
     train_size=few,
-    validation=min(budget.validation, few),
+    validation=min(budget.validation, 2_000),
 )
 grid = {
     (norm, rate): plain.but(norm=norm, dropout=rate)

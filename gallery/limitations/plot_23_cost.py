@@ -17,9 +17,10 @@ says how long it took.
 # A fair race
 # -----------
 # On a machine that does other things, too, the same step may take half as long again a moment later.
-# So the contestants take turns, call by call and in random order. A *round* gives each of them
-# three calls, of which the median counts; a call is several steps without a pause. What is compared
-# is always of the same round. Nothing that happens once, such as compiling, is counted.
+# So the contestants take turns, call by call and in random order. A *round* gives each of them five
+# calls, of which the fastest counts, as a disturbance can only add time; a call is a few steps
+# without a pause. What is compared is always of the same round. Nothing that happens once, such as
+# compiling, is counted.
 #
 # Whether the many small operations of a normaliser are *fused* into a few larger ones should
 # matter. XLA does that; a plain TensorFlow graph does not. So the dense network is timed both ways.
@@ -34,11 +35,11 @@ mlp = Recipe(
     depth=3,
     width=256,
     inputs="standardized",
-    train_size=512,  # images in a call
+    train_size=256,  # images in a call
     validation=budget.validation,
     epochs=budget.epochs,  # rounds
 )
-cnn = mlp.but(model="cnn", width=16, train_size=128)
+cnn = mlp.but(model="cnn", width=16, train_size=64)
 compiled = "XLA" if signature(cnn)[1] else "graph"
 cells = budget.grid(
     [

@@ -100,7 +100,7 @@ runs = train(
 
 import matplotlib.pyplot as plt
 import numpy as np
-from bn_tutorial.figures import COLORS, curve, mark_sample, percent
+from bn_tutorial.figures import COLORS, curve, mark_sample
 from bn_tutorial.probes import QUANTILES
 
 colors = {**COLORS, "noisy": COLORS["renorm"]}
@@ -160,26 +160,21 @@ def by_layer(run, name):
 
 figure, panels = plt.subplots(1, 3, figsize=(7.6, 3.8))
 layers = range(2, plain.depth + 2)
-for axes, step in zip(panels, (rate, rate / 10), strict=False):
-    for norm, name in arms.items():
-        if (norm, step) not in recipes:
-            continue
-        lines = np.array(
-            [by_layer(run, "shift") for run in runs.of(recipes[norm, step])]
-        )
-        axes.plot(layers, lines.T, color=colors[norm], linewidth=0.7, alpha=0.55)
-        axes.plot(layers, lines.mean(axis=0), color=colors[norm], linewidth=2.2)
+for (norm, step), recipe in recipes.items():
+    axes, color = panels[0 if step == rate else 1], colors[norm]
+    shifts = np.array([by_layer(run, "shift") for run in runs.of(recipe)])
+    axes.plot(layers, shifts.T, color=color, linewidth=0.7, alpha=0.55)
+    axes.plot(layers, shifts.mean(axis=0), color=color, linewidth=2.2)
     axes.set_title(f"rate {step:.3g}")
-    axes.set_xticks(layers, [*layers[:-1], "output"])
+    axes.set_xticks(layers, [*layers[:-1], "out"])
     axes.set_xlabel("layer")
-    axes.set_ylim(bottom=0)
 panels[1].sharey(panels[0])
-panels[0].autoscale(axis="y")
 panels[0].set_ylim(bottom=0)
 panels[0].set_ylabel(r"shift of its gradient, $\|G - G'\|\,/\,\|G\|$")
 for norm, name in arms.items():
-    fitted = runs.of(recipes[norm, rate])
-    curve(panels[2], fitted, "fit_accuracy", color=colors[norm])
+    curve(
+        panels[2], runs.of(recipes[norm, rate]), "fit_accuracy", color=colors[norm]
+    )
     panels[2].plot([], [], color=colors[norm], linewidth=2.2, label=name)
 panels[2].set_title(f"rate {rate:.3g}")
 figure.legend(loc="outside lower center", ncols=3)
