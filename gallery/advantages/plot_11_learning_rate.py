@@ -29,9 +29,9 @@ base = Recipe(
     width=128,
     initializer="he_normal",
     inputs="standardized",
-    batch_size=128,
+    batch_size=64,
     epochs=min(budget.epochs, 5),
-    train_size=budget.subset,
+    train_size=budget.subset // 2,
     validation=budget.validation,
 )
 arms = {"without": None, "batch": "batch", "layer": "layer"}
@@ -79,12 +79,12 @@ def last(runs, metric):
 # 2. the *final*, with more seeds: at that rate, and at the one that is best for the plain network;
 # 3. the *limit*: where does a seed begin to fail? Take the largest rate of the map at which no seed
 #    fails, and the next one at which every seed does. Try the rate between them, keep the half in
-#    which the limit lies, and repeat that twice.
+#    which the limit lies, and repeat that once.
 
 
 def limit(low, high, optimizer, arm, seed):
     """Return the rate at which a seed begins to fail, by bisection."""
-    for _ in range(3 if low < high else 0):
+    for _ in range(2 if low < high else 0):
         middle = math.sqrt(low * high)
         (run,) = train(recipe(optimizer, arm, middle), data, seeds=[seed])
         tries.append(run)
@@ -115,7 +115,7 @@ for o, grid in rates.items():
             above = [rate for rate, n in counts if rate > low and n == budget.seeds]
             high = min(above, default=low)
             limits[o, arm] = {
-                seed: limit(low, high, o, arm, seed) for seed in seeds
+                seed: limit(low, high, o, arm, seed) for seed in range(budget.seeds)
             }
 
 # %%

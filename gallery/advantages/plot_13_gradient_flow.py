@@ -162,7 +162,7 @@ short = Recipe(
     inputs="standardized",
     optimizer="sgd",
     epochs=min(budget.epochs, 6),
-    train_size=min(budget.subset, 2_500),
+    train_size=min(budget.subset, 2_560),
     validation=min(budget.validation, 1_000),
 )
 rates = {"without, Glorot": 0.1, "without, He": 0.01, "batch norm": 0.1}

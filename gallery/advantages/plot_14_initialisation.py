@@ -32,9 +32,9 @@ plain = Recipe(
     inputs="standardized",
     optimizer="sgd",
     learning_rate=0.012,
-    batch_size=128,
+    batch_size=64,
     epochs=min(budget.epochs, 5),
-    train_size=budget.subset,
+    train_size=budget.subset // 2,
     validation=budget.validation,
 )
 arms = {

@@ -37,9 +37,9 @@ mlp = Recipe(
     inputs="standardized",
     train_size=256,  # images in a call
     validation=budget.validation,
-    epochs=budget.epochs,  # rounds
+    epochs=2 * budget.epochs,  # rounds
 )
-cnn = mlp.but(model="cnn", width=16, train_size=64)
+cnn = mlp.but(model="cnn", width=16, train_size=64, epochs=budget.epochs)
 compiled = "XLA" if signature(cnn)[1] else "graph"
 cells = budget.grid(
     [
@@ -129,7 +129,7 @@ for axes, (title, rows) in zip(columns, panels.items(), strict=True):
     axes.set_title(title)
     axes.grid(axis="y", visible=False)
 columns[0].set_xscale("log")
-columns[0].xaxis.set_major_locator(FixedLocator([0.5, 0.75, 1, 1.5, 2, 3, 4, 6]))
+columns[0].xaxis.set_major_locator(FixedLocator([0.25, 0.5, 1, 1.5, 2, 3, 4, 6]))
 columns[0].xaxis.set_minor_locator(NullLocator())
 columns[0].xaxis.set_major_formatter("{x:g}")
 columns[0].set_yticks(

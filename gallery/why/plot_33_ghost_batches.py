@@ -50,7 +50,7 @@ plain = Recipe(
     optimizer="sgd",
     learning_rate=0.1,
     batch_size=256,
-    epochs=20,
+    epochs=15,
     train_size=256 * min(10, budget.subset // 256),
     validation=budget.validation,
 )

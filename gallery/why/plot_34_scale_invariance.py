@@ -35,8 +35,9 @@ network = Recipe(
     inputs="standardized",
     optimizer="sgd",
     learning_rate=RATE,
+    batch_size=16,
     epochs=8,
-    train_size=budget.subset,
+    train_size=budget.subset // 2,
     validation=budget.validation,
 )
 decays = budget.grid([0, 0.005, 0.02])
