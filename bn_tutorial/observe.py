@@ -275,7 +275,8 @@ class _Averaging(engine._Program):
         momenta = tf.constant(MOMENTA)[:, None]
 
         def step(index: Any, total: Any, averages: Any) -> Any:
-            measured = tf.stack(self._train(images, labels, steps[index], shift, scale))
+            size = steps.shape[1]
+            measured = tf.stack(self._train(size, images, labels, steps[index], shift, scale))
             averages = tf.nest.map_structure(
                 lambda average, now: momenta * average + (1 - momenta) * now,
                 averages,
@@ -338,13 +339,9 @@ def _counts(count: int) -> list[int]:
 
 
 def _averaging(recipe: Recipe, shape: tuple[int, ...], classes: int) -> _Averaging:
-    # a moving average without memory is the last batch's own statistic; and a program for
-    # batches of any size is one that takes whatever it is given for a single batch
+    # a moving average without memory is the last batch's own statistic
     options = {**recipe.norm_options, "momentum": 0.0}
-    blank, jit = engine.signature(
-        recipe.but(norm_options=options, train_size=None, batch_size=10**6)
-    )
-    return _averaging_program(blank, jit, shape, classes)
+    return _averaging_program(*engine.signature(recipe.but(norm_options=options)), shape, classes)
 
 
 @functools.lru_cache(maxsize=1)

@@ -211,7 +211,6 @@ def test_claims_are_complete() -> None:
         assert claim.sources
 
 
-@pytest.mark.skip(reason="until every experiment is registered")
 def test_claims_rest_on_registered_hypotheses() -> None:
     for name, claim in claims().items():
         assert set(claim.parts) <= set(hypotheses()), name

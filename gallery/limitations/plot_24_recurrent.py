@@ -44,7 +44,7 @@ network = Recipe(
     model="gru",
     width=32,
     inputs="standardized",
-    epochs=min(budget.epochs, 5),
+    epochs=min(budget.epochs, 4),
     train_size=min(1_600, budget.subset),
     validation=250,  # the test images are then looked at only once
 )
