@@ -107,7 +107,9 @@ for (losses, changes), pair in zip(panels, pairs, strict=True):
 panels[0, 1].set_title("change of the gradient")
 for axes in panels.flat:
     axes.set_yscale("log")
-    axes.yaxis.set_major_locator(FixedLocator([0.1, 0.2, 0.5, 1, 2, 5, 10]))
+    axes.yaxis.set_major_locator(
+        FixedLocator([0.1, 0.2, 0.3, 0.5, 0.7, 1, 1.5, 2, 3, 5, 10, 20])
+    )
     axes.yaxis.set_major_formatter("{x:g}")
     axes.minorticks_off()
 for axes in panels[1]:
