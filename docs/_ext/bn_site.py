@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import gc
 import hashlib
 import importlib.util
 import shutil
@@ -17,7 +18,7 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxRole
 
 import bn_tutorial
-from bn_tutorial import backend, evidence, training
+from bn_tutorial import backend, engine, evidence, observe, training
 from bn_tutorial.figures import INK, STYLE
 
 INK_DARK = "#e6edf3"
@@ -74,9 +75,13 @@ def provenance(profile: Any, data: Any) -> dict[str, str]:
 
 
 def reset(gallery_conf: dict[str, Any], fname: str, when: str = "before") -> None:
-    """Give every script the house style to start from."""
+    """Give every script the house style to start from, and the memory of the one before."""
     import matplotlib.pyplot as plt
 
+    engine._program.cache_clear()  # compiled programs hold hundreds of megabytes
+    engine._resident.cache_clear()
+    observe._averaging_program.cache_clear()
+    gc.collect()
     plt.rcdefaults()
     plt.rcParams.update(STYLE)
 
