@@ -26,26 +26,63 @@ SHAPES = {
     "not judged": "–",
 }
 #: The ends of the bars, in multiples of the smallest effect that matters.
-REACH = 100
+REACH = 25
 REFERENCE = "ledger/reference.json"
 
 
 class Ledger(SphinxDirective):
-    """``{ledger}``: all that the page says of this build's verdicts."""
+    """``{ledger}``: a row for each claim."""
 
     def run(self) -> list[nodes.Node]:
         entries = _entries(self.env)
-        text = [*_table(entries), *self._comparison(entries)]
+        address = self.env.app.builder.get_relative_uri
+        rows = []
         for entry in entries:
-            text += _details(entry, self.env.found_docs)
-        return self.parse_text_to_nodes("\n".join(text), allow_section_headings=True)
+            parts = entry["parts"]
+            part = next((one for one in parts if one["mean"] is not None), parts[0])
+            judged = [one["word"] for one in parts]
+            tally = ", ".join(
+                f"{judged.count(word)} {word}"
+                for word in SHAPES
+                if word in judged and len(judged) > 1
+            )
+            pages = {one["experiment"]: _page(one, self.env.found_docs) for one in parts}
+            links = "<br>".join(
+                f'<a href="{address(self.env.docname, page[1:])}">{name.replace("-", " ")}</a>'
+                for name, page in pages.items()
+                if page
+            )
+            sources = "<br>".join(
+                re.sub(r"(\D+)(\d+)", lambda found: f"{found[1].title()} {found[2]}", key)
+                for key in entry["sources"]
+            )
+            rows.append(
+                f'<tr><td class="number">{entry["number"]}</td>'
+                f'<td><a href="#{anchor(entry)}">{html.escape(entry["statement"])}</a></td>'
+                f"<td>{badge(entry['word'])}<br><small>{tally}</small></td>"
+                f"<td>{bar(part)}<br><small>{effect(part)}</small></td>"
+                f"<td>n = {part['n']}<br><small>{html.escape(str(part['device'] or '–'))}</small></td>"
+                f"<td>{links}</td>"
+                f'<td><a href="#{anchor(entry)}"><small>{sources}</small></a></td></tr>'
+            )
+        columns = ("", "Claim", "Verdict", "Main effect", "n, device", "Experiments", "Literature")
+        head = "".join(f'<th scope="col">{name}</th>' for name in columns)
+        table = f'<table class="table ledger"><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
+        frame = '<div class="pst-scrollable-table-container" tabindex="0" role="region" aria-label="The ledger">'
+        return [nodes.raw("", f"{frame}{table}</div>", format="html")]
+
+
+class Replication(SphinxDirective):
+    """``{replication}``: how this build compares with the reference build."""
+
+    def run(self) -> list[nodes.Node]:
+        return self.parse_text_to_nodes("\n".join(self._comparison(_entries(self.env))))
 
     def _comparison(self, entries: list[dict[str, Any]]) -> list[str]:
         path = Path(self.env.srcdir, REFERENCE)
         self.env.note_dependency(str(path))
-        heading = ["", "## The reference build", ""]
         if not path.is_file():
-            return [*heading, "No reference build has been committed yet.", ""]
+            return ["No reference build has been committed yet."]
         reference = json.loads(path.read_text("utf-8"))
         made = reference["provenance"]
         versions = ", ".join(f"{name} {number}" for name, number in made["versions"].items())
@@ -54,12 +91,11 @@ class Ledger(SphinxDirective):
             f"profile `{made['profile']}` on {made['device']}, with {versions}. "
         )
         if all(entry["word"] == "not judged" for entry in entries):
-            return [*heading, intro + "This build judges nothing, so there is nothing to compare."]
+            return [intro + "This build judges nothing, so there is nothing to compare."]
         found = ledger.disagreements(entries, reference["claims"])
         if not found:
-            return [*heading, intro + "Wherever both judge, this build agrees with it.", ""]
+            return [intro + "Wherever both judge, this build agrees with it."]
         lines = [
-            *heading,
             intro + "This build is a replication, and it disagrees with it here:",
             "",
         ]
@@ -69,7 +105,17 @@ class Ledger(SphinxDirective):
                 f"- {one['statement']} There: *{one['there']}*; here: **{one['here']}**. "
                 f"What differs between the two builds: {reason}."
             )
-        return [*lines, ""]
+        return lines
+
+
+class Claims(SphinxDirective):
+    """``{claims}``: a section for each claim, with the literature and the evidence."""
+
+    def run(self) -> list[nodes.Node]:
+        text = [
+            line for entry in _entries(self.env) for line in _details(entry, self.env.found_docs)
+        ]
+        return self.parse_text_to_nodes("\n".join(text), allow_section_headings=True)
 
 
 class Marks(SphinxDirective):
@@ -160,7 +206,7 @@ def bar(part: dict[str, Any]) -> str:
     All units share one scale, multiples of the smallest effect that matters (logarithmic
     beyond it).
     """
-    width, height = 132, 16
+    width, height = 150, 16
 
     def place(value: float) -> float:
         smallest = part["smallest"]
@@ -186,30 +232,6 @@ def bar(part: dict[str, Any]) -> str:
     return "".join([*drawn, "</svg>"])
 
 
-def _table(entries: list[dict[str, Any]]) -> list[str]:
-    rows = []
-    for entry in entries:
-        part = next((one for one in entry["parts"] if one["mean"] is not None), entry["parts"][0])
-        judged = [one["word"] for one in entry["parts"]]
-        tally = ", ".join(
-            f"{judged.count(word)} {word}" for word in SHAPES if word in judged and len(judged) > 1
-        )
-        rows.append(
-            f'<tr><td class="number">{entry["number"]}</td>'
-            f'<td><a href="#{anchor(entry)}">{html.escape(entry["statement"])}</a></td>'
-            f"<td>{badge(entry['word'])}<br><small>{tally}</small></td>"
-            f"<td>{bar(part)}<br><small>{effect(part)}</small></td>"
-            f'<td class="number">{part["n"]}</td><td>{html.escape(str(part["device"] or "–"))}</td></tr>'
-        )
-    head = "".join(
-        f'<th scope="col">{name}</th>'
-        for name in ("", "Claim", "Verdict", "Main effect", "n", "Device")
-    )
-    table = f'<table class="table ledger"><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
-    frame = '<div class="pst-scrollable-table-container" tabindex="0" role="region" aria-label="The ledger">'
-    return [f"{frame}{table}</div>", ""]
-
-
 def _details(entry: dict[str, Any], found_docs: set[str]) -> list[str]:
     lines = [
         "",
@@ -233,7 +255,7 @@ def _details(entry: dict[str, Any], found_docs: set[str]) -> list[str]:
         "  - Experiment",
     ]
     for part in entry["parts"]:
-        page = _page(part, found_docs)
+        page, name = _page(part, found_docs), part["experiment"].replace("-", " ")
         secondary = "" if part["primary"] else " *(secondary)*"
         reason = f"<br><small>{html.escape(part['reason'])}</small>" if part["reason"] else ""
         lines += [
@@ -241,7 +263,7 @@ def _details(entry: dict[str, Any], found_docs: set[str]) -> list[str]:
             f"  - {badge(part['word'])}{reason}",
             f"  - {bar(part)}<br><small>{effect(part)}</small>",
             f"  - {part['n']}",
-            f"  - {{doc}}`{part['experiment']} <{page}>`" if page else f"  - {part['experiment']}",
+            f"  - {{doc}}`{name} <{page}>`" if page else f"  - {name}",
         ]
     return [*lines, ":::", ""]
 
@@ -270,6 +292,8 @@ def write_downloads(app: Sphinx, exception: Exception | None) -> None:
 def setup(app: Sphinx) -> dict[str, bool]:
     app.add_config_value("ledger_provenance", {}, "", dict)
     app.add_directive("ledger", Ledger)
+    app.add_directive("replication", Replication)
+    app.add_directive("claims", Claims)
     app.add_directive("claim", Claim)
     app.add_directive("costs", Costs)
     app.add_directive("marks", Marks)
