@@ -45,6 +45,9 @@ TEST_METRICS = ("test_loss", "test_accuracy", "test_loss_population", "test_accu
 #: Images of the training set from which population statistics are computed.
 POPULATION = 10_000
 
+#: Steps from which on a run is worth the seconds that XLA takes to compile it.
+WORTH_COMPILING = 150
+
 History = dict[str, list[float]]
 #: Takes the model, a batch, its targets and the learning rate; returns scalars and vectors.
 Probe = Callable[[Any, Any, Any, Any], Mapping[str, Any]]
@@ -266,12 +269,18 @@ def _hits(targets: Any, outputs: Any) -> Any:
     return tf.reduce_sum(tf.cast(best == targets, tf.float32))
 
 
-def signature(recipe: Recipe) -> tuple[Recipe, bool]:
-    """Return the recipe without what changes no compiled code, and whether XLA compiles it.
+def suits_xla(recipe: Recipe) -> bool:
+    """Return whether XLA makes a network faster.
 
-    On a CPU, XLA is faster for dense and recurrent networks and many times slower for
-    convolutions.
+    On a CPU, it does so for dense and recurrent networks, and makes convolutions many times
+    slower.
     """
+    return bool(GPUS) or recipe.model != "cnn"
+
+
+def signature(recipe: Recipe) -> tuple[Recipe, bool]:
+    """Return the recipe without what changes no compiled code, and whether XLA compiles it."""
+    steps = recipe.epochs * (recipe.train_size or math.inf) / recipe.batch_size
     blank = Recipe()
     same = {
         name: getattr(blank, name)
@@ -282,7 +291,7 @@ def signature(recipe: Recipe) -> tuple[Recipe, bool]:
     }
     same["batch_size"] = recipe.norm_options.get("size", blank.batch_size)  # ghosts must fit
     same["weight_decay"] = float(recipe.weight_decay > 0 and recipe.optimizer != "adamw")
-    return recipe.but(**same), bool(GPUS) or recipe.model != "cnn"
+    return recipe.but(**same), suits_xla(recipe) and steps >= WORTH_COMPILING
 
 
 @functools.lru_cache(maxsize=2)

@@ -64,7 +64,7 @@ def steps(
     ValueError
         If the recipe has a normaliser, or one that comes after the activation.
     """
-    return _time(recipe, data, seed, on_epoch, jit=engine.signature(recipe)[1])
+    return _time(recipe, data, seed, on_epoch, jit=engine.suits_xla(recipe))
 
 
 def steps_without_xla(

@@ -105,7 +105,7 @@ def stand_in_for_backend() -> None:
     backend.tf = None
     backend.keras = SimpleNamespace(
         ops=None,
-        layers=SimpleNamespace(BatchNormalization=object),
+        layers=SimpleNamespace(BatchNormalization=object, Layer=object),
         initializers=SimpleNamespace(Initializer=object),
         saving=SimpleNamespace(register_keras_serializable=lambda package: lambda cls: cls),
     )

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from bn_tutorial import engine
-from bn_tutorial.backend import keras, tf
+from bn_tutorial.backend import GPUS, keras, tf
 from bn_tutorial.dataset import Dataset
 from bn_tutorial.engine import (
     FIT_METRICS,
@@ -39,6 +39,7 @@ def no_programs_yet() -> Iterator[None]:
     """Forget, for a while, what has been compiled before."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(engine, "_program", functools.cache(engine._program.__wrapped__))
+        patch.setattr(engine, "WORTH_COMPILING", 0)  # as if all these short runs were long
         yield
 
 
@@ -231,6 +232,15 @@ def test_held_out_images_are_validated_on_and_the_test_images_looked_at_once(tin
     assert history["fit_loss"] == pytest.approx(
         fit(plain, on_train, 0)["val_loss_population"], rel=1e-5
     )
+
+
+def test_a_short_run_is_not_compiled_by_xla(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "WORTH_COMPILING", 150)
+    recipe = Recipe(batch_size=10, train_size=100)
+    compiled = {epochs: engine.signature(recipe.but(epochs=epochs))[1] for epochs in (14, 15)}
+    assert compiled == {14: False, 15: True}
+    assert engine.signature(Recipe(epochs=1))[1]
+    assert engine.signature(Recipe(model="cnn"))[1] == bool(GPUS)
 
 
 # Probes

@@ -162,7 +162,7 @@ def test_the_networks_are_those_of_the_recipe(
     monkeypatch.setattr(timing, "_round", lambda contestants, _: ({}, {"train/batch": (0, 0)}))
     recipe = RECIPE.but(model="cnn", epochs=1)
     steps(recipe, tiny, 0)
-    compiled = engine.signature(recipe)[1]
+    compiled = engine.suits_xla(recipe)
     assert built == [(norm, 8, compiled) for norm in (None, "batch", "layer")]
 
 
