@@ -56,7 +56,7 @@ def pages(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def build(source: Path) -> dict[str, str]:
-    """Build, or build again what has changed; return the pages' text."""
+    """Build, or build again what has changed; return the pages' text, with plain apostrophes."""
     result = subprocess.run(
         [sys.executable, "-m", "sphinx", "-q", str(source), str(source.parent / "html")],
         capture_output=True,
@@ -65,7 +65,9 @@ def build(source: Path) -> dict[str, str]:
     )
     assert result.returncode == 0, result.stderr
     return {
-        path.stem: " ".join(BeautifulSoup(path.read_text(), "html.parser").get_text().split())
+        path.stem: " ".join(
+            BeautifulSoup(path.read_text(), "html.parser").get_text().replace("’", "'").split()
+        )
         for path in (source.parent / "html").glob("*.html")
     }
 
