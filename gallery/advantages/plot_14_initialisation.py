@@ -66,9 +66,7 @@ from bn_tutorial.figures import COLORS, INK, heatmap, mark_sample
 
 def fails(run):
     """Return whether a run diverged, or ended no better than guessing."""
-    guessing = (
-        math.log(len(data.classes)) - 0.001
-    )  # a network that learns nothing gets it
+    guessing = math.log(len(data.classes)) - 0.001  # a dead network is within
     return run.diverged or run.history["fit_loss"][-1] >= guessing
 
 
