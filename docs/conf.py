@@ -104,6 +104,6 @@ html_sidebars = {  # these pages have no subpages to list
 html_favicon = "_static/favicon.svg"
 html_show_sourcelink = html_domain_indices = False
 html_last_updated_fmt, html_last_updated_use_utc = "%Y-%m-%d %H:%M UTC", True
-html_context = {"default_mode": "auto", "provenance": bn_site.provenance(PROFILE, DATA)}
-ledger_provenance = bn_site.ledger_provenance(PROFILE, DATA)
+ledger_provenance = bn_site.provenance(PROFILE, DATA)
+html_context = {"default_mode": "auto", "provenance": ledger_provenance}
 del DATA  # the scripts load their own: no need for twice the memory

@@ -632,7 +632,9 @@ LETTERS = {
 )
 def test_a_claim_s_verdict_is_composed_from_its_parts(parts: str, word: str) -> None:
     for letters in (parts, parts[::-1]):
-        found = {name: {"word": LETTERS[letter]} for name, letter in zip("abcde", letters)}  # noqa: B905
+        found = {
+            name: {"word": LETTERS[letter]} for name, letter in zip("abcde", letters, strict=False)
+        }
         assert compose(CLAIM, {**found, "of another claim": {"word": "contradicted"}}) == word
 
 

@@ -134,8 +134,8 @@ class Costs(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         lines = ["| experiment | seconds |", "|---|---:|"]
-        for page in sorted(doc for doc in self.env.found_docs if "/plot_" in doc):
-            group = page.rpartition("/plot_")[2][3:].replace("_", "-")
+        for page in sorted(filter(_experiment, self.env.found_docs)):
+            group = _experiment(page)
             self.env.note_dependency(str(evidence.evidence_path(group)))
             seconds = evidence.quote(f"{group}.seconds", ".0f")
             lines.append(f"| {{doc}}`/{page}` | {seconds} |")
@@ -269,10 +269,14 @@ def _details(entry: dict[str, Any], found_docs: set[str]) -> list[str]:
 
 
 def _page(part: dict[str, Any], docs: set[str]) -> str | None:
-    """Return the page of a part's experiment, whose script is called plot_NN_<experiment>."""
-    name = part["experiment"].replace("-", "_")
-    found = (doc for doc in docs if re.fullmatch(rf".*/plot_\d\d_{name}", doc))
-    return next((f"/{doc}" for doc in found), None)
+    """Return the page of a part's experiment."""
+    return next((f"/{doc}" for doc in docs if _experiment(doc) == part["experiment"]), None)
+
+
+def _experiment(doc: str) -> str:
+    """Return the experiment that a page shows, if one: its script is plot_NN_<experiment>."""
+    found = re.fullmatch(r".*/plot_\d\d_(\w+)", doc)
+    return found[1].replace("_", "-") if found else ""
 
 
 def record_claims(app: Sphinx) -> None:

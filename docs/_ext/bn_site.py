@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import gc
 import hashlib
 import importlib.util
 import shutil
@@ -18,7 +17,7 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxRole
 
 import bn_tutorial
-from bn_tutorial import backend, engine, evidence, observe, training
+from bn_tutorial import backend, evidence, training
 from bn_tutorial.figures import INK, STYLE
 
 INK_DARK = "#e6edf3"
@@ -49,39 +48,22 @@ def commit() -> str:
     return answer.stdout.strip() or "unknown commit"
 
 
-def ledger_provenance(profile: Any, data: Any) -> dict[str, Any]:
-    """Return what the ledger says of the build that made it."""
-    now = datetime.datetime.now(datetime.UTC)
+def provenance(profile: Any, data: Any) -> dict[str, Any]:
+    """Return what this build is made of: for the ledger, and for the foot of each page."""
     return {
         "profile": profile.name,
         "data": {"digest": data.digest, "source": data.source},
         "commit": commit(),
         "device": backend.device(),
         "versions": backend.versions(),
-        "built": now.date().isoformat(),
-    }
-
-
-def provenance(profile: Any, data: Any) -> dict[str, str]:
-    """Return what the foot of each page says about this build."""
-    return {
-        "profile": profile.name,
-        "data": f"{data.source}, digest {data.digest}",
-        "commit": commit(),
-        "versions": ", ".join(
-            f"{name} {metadata.version(name)}" for name in ("keras", "tensorflow")
-        ),
+        "built": datetime.datetime.now(datetime.UTC).date().isoformat(),
     }
 
 
 def reset(gallery_conf: dict[str, Any], fname: str, when: str = "before") -> None:
-    """Give every script the house style to start from, and the memory of the one before."""
+    """Give every script the house style to start from."""
     import matplotlib.pyplot as plt
 
-    engine._program.cache_clear()  # compiled programs hold hundreds of megabytes
-    engine._resident.cache_clear()
-    observe._averaging_program.cache_clear()
-    gc.collect()
     plt.rcdefaults()
     plt.rcParams.update(STYLE)
 
