@@ -7,6 +7,7 @@ seeds, a bold one for their mean, a band for its 95 % interval.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -26,6 +27,7 @@ from bn_tutorial.runs import Runs
 
 #: The colour of everything that is neither data nor line: the site replaces it in dark mode.
 INK = "#1f2328"
+INK_DARK = "#e6edf3"
 
 #: One colour per normaliser, told apart by colour-blind readers (Okabe & Ito), and clear
 #: on white as on a dark page.
@@ -66,6 +68,11 @@ STYLE: dict[Any, Any] = {
     ),
 }
 
+_INK_BY_SCHEME = (
+    f"<style>svg{{--ink:{INK}}}"
+    f"@media (prefers-color-scheme:dark){{svg{{--ink:{INK_DARK}}}}}</style>"
+)
+
 #: The normalisers that use moving statistics at inference.
 MOVING = ("batch", "ghost", "renorm")
 
@@ -80,6 +87,46 @@ NAMES = {
     "fit_accuracy": "training accuracy",
     "fit_loss": "training loss",
 }
+
+
+def to_svg(figure: Figure) -> str:
+    """Return a figure as SVG whose ink follows the colour scheme, light or dark, of its page.
+
+    Parameters
+    ----------
+    figure : matplotlib.figure.Figure
+        A figure in the house style.
+
+    Returns
+    -------
+    str
+        The text of an SVG file, without a date, so that equal figures are equal files.
+    """
+    with io.StringIO() as buffer:
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
+        head, mark, tail = buffer.getvalue().replace(INK, "var(--ink)").partition("<defs>")
+    return head + _INK_BY_SCHEME + mark + tail
+
+
+def inline() -> None:
+    """Draw the figures of a notebook in the house style, as SVG for light and dark pages.
+
+    It must run in a Jupyter kernel, before the first figure.
+
+    Raises
+    ------
+    RuntimeError
+        If there is no kernel.
+    """
+    from IPython import get_ipython
+
+    shell = get_ipython()
+    if shell is None:
+        raise RuntimeError("figures.inline() works in a Jupyter notebook only.")
+    shell.enable_matplotlib("inline")
+    plt.rcParams.update(STYLE)
+    shell.run_line_magic("config", "InlineBackend.figure_formats = ['svg']")
+    shell.display_formatter.formatters["image/svg+xml"].for_type(Figure, to_svg)
 
 
 def curve(axes: Axes, runs: Runs, metric: str, *, color: str | None = None) -> None:

@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from bn_tutorial import engine, from_scratch
+from bn_tutorial import engine
 from bn_tutorial.backend import keras, tf
 from bn_tutorial.dataset import Dataset
 from bn_tutorial.engine import History
-from bn_tutorial.models import build
+from bn_tutorial.inference import fold
 from bn_tutorial.recipe import Recipe
 
 #: Calls of each contestant in a round. The fastest counts, as disturbances only ever add time.
@@ -53,7 +53,7 @@ def steps(
         ``train/none``, ``train/batch`` and ``train/layer`` are training steps with no, batch
         and layer normalisation: gathering and scaling the batch, both passes, the update.
         ``infer/none``, ``infer/batch`` and ``infer/folded`` are predictions for a batch of
-        scaled images; the last is what `folded` returns. Of the batch-normalised network there
+        scaled images; the last is what `bn_tutorial.inference.fold` returns. Of the batch-normalised network there
         are ``loss`` and ``accuracy`` on the batches of a round's last call in training; and
         once, when it is folded after the first call, ``val_loss`` and ``val_accuracy`` in
         inference mode, and ``difference``, the largest between a probability that it
@@ -62,7 +62,7 @@ def steps(
     Raises
     ------
     ValueError
-        If the recipe has a normaliser, or one that comes after the activation.
+        If the recipe has a normaliser, or it cannot be folded where it would stand.
     """
     return _time(recipe, data, seed, on_epoch, jit=engine.suits_xla(recipe))
 
@@ -72,47 +72,6 @@ def steps_without_xla(
 ) -> History:
     """Do as `steps`, but with TensorFlow graphs in all cases."""
     return _time(recipe, data, seed, on_epoch, jit=False)
-
-
-def folded(recipe: Recipe, model: keras.Model) -> keras.Model:
-    """Return the network without its batch normalisation that predicts the same.
-
-    Each layer's moving statistics, γ and β are folded into the kernel and the bias of the
-    layer before it (`bn_tutorial.from_scratch.fold`).
-
-    Parameters
-    ----------
-    recipe : Recipe
-        What the model was built from.
-    model : keras.Model
-        A network of `bn_tutorial.models.build` with batch normalisation, trained or not.
-
-    Returns
-    -------
-    keras.Model
-        A new model. It predicts what `model` does in inference mode, up to rounding.
-
-    Raises
-    ------
-    ValueError
-        If the recipe's normaliser is another one, or comes after the activation.
-    """
-    if recipe.norm != "batch" or recipe.norm_position != "before":
-        raise ValueError(
-            f"norm={recipe.norm!r} {recipe.norm_position} the activation cannot be folded: it "
-            "must be 'batch' before the activation."
-        )
-    weights: list[Any] = []
-    for layer in model.layers:
-        if isinstance(layer, keras.layers.BatchNormalization):
-            affine, normaliser = weights[-2:], layer.get_weights()
-            weights[-2:] = from_scratch.fold(*affine, *normaliser, epsilon=layer.epsilon)
-        else:
-            weights += layer.get_weights()
-    plain = recipe.but(norm=None, norm_options={})
-    network = build(plain, shape=model.input_shape[1:], classes=model.output_shape[-1])
-    network.set_weights(weights)
-    return network
 
 
 def _time(
@@ -140,7 +99,7 @@ def _time(
             program.train(size), *train, order, *pixels
         )
         contestants[f"train/{name}"]()  # compiles, and moves the moving statistics
-    models["folded"] = folded(recipe.but(norm="batch"), models["batch"])
+    models["folded"] = fold(models["batch"])
 
     positions = np.arange(count, dtype=np.int32) % len(labels)
     batches = tf.reshape(engine._batch(images, positions, *pixels), (-1, size, *shape))

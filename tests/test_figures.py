@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb, to_rgba
 from matplotlib.patches import Rectangle
 
-from bn_tutorial.figures import INK, STYLE, heatmap
+from bn_tutorial.figures import COLORS, INK, STYLE, heatmap, inline, to_svg
 
 VALUES = np.array([[0.1, 0.254, 0.5], [0.35, 0.1, 0.45]])
 FAILED = np.array([[0, 0, 3], [1, 0, 0]])
@@ -109,3 +109,22 @@ def test_a_table_of_another_shape_is_refused(axes: Axes, failed: object) -> None
 def test_a_value_that_is_not_finite_is_refused(axes: Axes) -> None:
     with pytest.raises(ValueError, match="finite"):
         heatmap(axes, [[np.nan]], "a", "x")
+
+
+def test_a_figure_s_ink_follows_the_colour_scheme(axes: Axes) -> None:
+    axes.plot([0, 1], color=COLORS["batch"])
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    text = to_svg(figure)
+    style, drawing = text.split("</style>", 1)
+    assert "prefers-color-scheme:dark" in style
+    assert INK in style
+    assert INK not in drawing
+    assert "var(--ink)" in drawing
+    assert COLORS["batch"] in drawing
+    assert to_svg(figure) == text
+
+
+def test_inline_figures_need_a_kernel() -> None:
+    with pytest.raises(RuntimeError, match="in a Jupyter notebook only"):
+        inline()

@@ -9,12 +9,10 @@ import numpy as np
 import pytest
 
 from bn_tutorial import engine, timing
-from bn_tutorial.backend import keras
 from bn_tutorial.dataset import Dataset
 from bn_tutorial.engine import History
-from bn_tutorial.models import build
 from bn_tutorial.recipe import Recipe
-from bn_tutorial.timing import CALLS, folded, steps, steps_without_xla
+from bn_tutorial.timing import CALLS, steps, steps_without_xla
 from bn_tutorial.training import train
 
 CONTESTANTS = {
@@ -63,44 +61,6 @@ def test_the_fastest_call_counts_and_the_last_result() -> None:
     assert 0.1 <= seconds["a"] < 0.3
     assert seconds["b"] < 0.3
     assert {int(value) for value in results.values()} == {2 * CALLS - 1, 2 * CALLS}
-
-
-# Folding
-
-
-def trained(recipe: Recipe) -> Any:
-    """Return a network whose statistics, scales and shifts are not those of the beginning."""
-    model, random = build(recipe), np.random.default_rng(0)
-    for layer in model.layers:
-        if isinstance(layer, keras.layers.BatchNormalization):
-            shapes = [weight.shape for weight in layer.get_weights()]
-            layer.set_weights([random.uniform(0.5, 2, shape) for shape in shapes])
-    return model
-
-
-@pytest.mark.parametrize(
-    "recipe",
-    [
-        Recipe(width=8, depth=3, norm="batch"),
-        Recipe(width=4, depth=2, norm="batch", model="cnn", activation="tanh"),
-        Recipe(width=8, norm="batch", norm_options={"epsilon": 0.5}),
-    ],
-)
-def test_the_folded_network_predicts_the_same(recipe: Recipe, tiny: Dataset) -> None:
-    model = trained(recipe)
-    network = folded(recipe, model)
-    assert network.count_params() == build(recipe.but(norm=None, norm_options={})).count_params()
-    images = tiny.x_test.astype(np.float32) / 255
-    expected = model(images, training=False).numpy()
-    assert np.ptp(expected, axis=0).max() > 1e-3  # it depends on the image
-    np.testing.assert_allclose(network(images).numpy(), expected, atol=1e-5)
-
-
-@pytest.mark.parametrize("changes", [{"norm": None}, {"norm": "layer"}, {"norm_position": "after"}])
-def test_what_cannot_be_folded_is_refused(changes: dict[str, Any]) -> None:
-    recipe = Recipe(width=8, norm="batch").but(**changes)
-    with pytest.raises(ValueError, match="cannot be folded"):
-        folded(recipe, build(recipe))
 
 
 # Steps

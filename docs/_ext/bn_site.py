@@ -18,13 +18,10 @@ from sphinx.util.docutils import SphinxRole
 
 import bn_tutorial
 from bn_tutorial import backend, evidence, training
-from bn_tutorial.figures import INK, STYLE
+from bn_tutorial.figures import STYLE, to_svg
 
-INK_DARK = "#e6edf3"
-_INK_BY_SCHEME = (
-    f"<style>svg{{--ink:{INK}}}"
-    f"@media (prefers-color-scheme:dark){{svg{{--ink:{INK_DARK}}}}}</style>"
-)
+#: Words that one reads in a minute, where formulas and code stand between them.
+READING_SPEED = 120
 
 
 def digest(*parts: str) -> str:
@@ -80,9 +77,7 @@ def scraper(block: Any, block_vars: dict[str, Any], gallery_conf: dict[str, Any]
             raise ValueError(
                 f"{block_vars['src_file']}: figure {number} has no label to serve as its alt text"
             )
-        figure.savefig(file, metadata={"Date": None})
-        head, mark, tail = file.read_text().replace(INK, "var(--ink)").partition("<defs>")
-        file.write_text(head + _INK_BY_SCHEME + mark + tail)
+        file.write_text(to_svg(figure))
         name = file.relative_to(gallery_conf["src_dir"]).as_posix()
         rst += f"\n.. image:: /{name}\n   :alt: {alt}\n   :class: sphx-glr-single-img\n"
     plt.close("all")
@@ -103,6 +98,14 @@ class Evidence(SphinxRole):
             )
             return [self.inliner.problematic(self.rawtext, self.rawtext, message)], [message]
         return [nodes.inline(self.rawtext, text, classes=["evidence"])], []
+
+
+class Minutes(SphinxRole):
+    """``{minutes}`this page```: how long it takes to read the page."""
+
+    def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
+        words = len(Path(self.env.doc2path(self.env.docname)).read_text("utf-8").split())
+        return [nodes.Text(str(max(1, round(words / READING_SPEED))))], []
 
 
 def prune(app: Sphinx) -> None:
@@ -135,6 +138,7 @@ training.REPORT_TO = sys.__stderr__
 
 def setup(app: Sphinx) -> dict[str, bool]:
     app.add_role("evidence", Evidence())
+    app.add_role("minutes", Minutes())
     app.connect("builder-inited", prune, priority=400)
     app.connect("build-finished", copy_mathjax)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

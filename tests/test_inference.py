@@ -1,0 +1,205 @@
+"""Recalibrating and folding: what they keep, and what they refuse."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bn_tutorial import Recipe, build, from_scratch
+from bn_tutorial.backend import keras
+from bn_tutorial.inference import fold, recalibrate
+
+layers = keras.layers
+SHAPE = (8, 8, 3)
+
+
+def disturb(model: keras.Model) -> keras.Model:
+    """Give every weight another value than that of the beginning."""
+    random = np.random.default_rng(0)
+    for weight in model.weights:
+        values = random.uniform(-1, 1, weight.shape)
+        weight.assign(0.5 + np.abs(values) if "variance" in weight.name else values)
+    return model
+
+
+def images(count: int = 6, shape: tuple[int, ...] = SHAPE) -> Any:
+    return np.random.default_rng(1).normal(1, 2, (count, *shape)).astype("float32")
+
+
+def sequence(*parts: Any, shape: tuple[int, ...] = SHAPE) -> keras.Model:
+    return disturb(keras.Sequential([layers.Input(shape), *parts]))
+
+
+# Recalibrating
+
+
+def test_recalibrated_statistics_are_those_of_the_population() -> None:
+    model, x = sequence(layers.Flatten(), layers.BatchNormalization(), layers.Dense(2)), images(50)
+    kernel = model.layers[-1].kernel.numpy()
+    recalibrate(model, x, batch_size=7)  # the last batch is smaller
+    flat = x.reshape(50, -1)
+    np.testing.assert_allclose(model.layers[1].moving_mean, flat.mean(0), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(model.layers[1].moving_variance, flat.var(0), rtol=1e-4)
+    np.testing.assert_array_equal(model.layers[-1].kernel, kernel)
+
+
+def test_a_recalibrated_model_predicts_what_it_does_in_training_mode() -> None:
+    model, x = disturb(build(Recipe(norm="batch", width=8, depth=2), shape=SHAPE)), images(40)
+    assert np.abs(model(x) - model(x, training=True)).max() > 0.1
+    recalibrate(model, x)
+    np.testing.assert_allclose(model(x), model(x, training=True), atol=1e-4)
+
+
+def test_recalibrating_refuses_what_it_would_spoil() -> None:
+    inner = sequence(layers.Flatten(), layers.BatchNormalization(name="deep"))
+    frozen = sequence(layers.BatchNormalization(trainable=False, name="cold"))
+    before = [weight.numpy() for weight in (*inner.weights, *frozen.weights)]
+    with pytest.raises(ValueError, match="lies inside the layer 'inner'"):
+        recalibrate(keras.Sequential([layers.Input(SHAPE), renamed(inner, "inner")]), images())
+    eternal = sequence(layers.BatchNormalization(momentum=1.0, name="eternal"))
+    for model in (frozen, eternal):
+        name = model.layers[0].name
+        with pytest.raises(ValueError, match=f"the layer '{name}' gathers no statistics"):
+            recalibrate(model, images())
+    with pytest.raises(ValueError, match="there are no images"):
+        recalibrate(inner, images(0))
+    for weight, value in zip((*inner.weights, *frozen.weights), before, strict=True):
+        np.testing.assert_array_equal(weight, value)
+
+
+def renamed(model: keras.Model, name: str) -> keras.Model:
+    model.name = name
+    return model
+
+
+# Folding
+
+
+def bn(**options: Any) -> keras.layers.Layer:
+    return layers.BatchNormalization(name="bn", **options)
+
+
+def branch() -> keras.Model:
+    """Return a model in which a normaliser shares its input with another layer."""
+    inputs = layers.Input(SHAPE)
+    hidden = layers.Dense(4, name="hidden")(inputs)
+    return disturb(keras.Model(inputs, [layers.ReLU()(bn()(hidden)), layers.ReLU()(hidden)]))
+
+
+def twice() -> keras.Model:
+    """Return a model that uses one dense layer twice."""
+    inputs, shared = layers.Input(SHAPE), layers.Dense(3, name="twin")
+    return disturb(keras.Model(inputs, layers.ReLU()(bn()(shared(shared(inputs))))))
+
+
+def residual() -> keras.Model:
+    """Return a functional model with a branch around a normalised layer."""
+    inputs = layers.Input(SHAPE)
+    hidden = layers.BatchNormalization()(layers.Conv2D(3, 3, padding="same")(inputs))
+    return disturb(keras.Model(inputs, layers.Add()([inputs, layers.ReLU()(hidden)])))
+
+
+FOLDABLE: dict[str, Callable[[], keras.Model]] = {
+    "dense": lambda: sequence(layers.Dense(4), bn(), layers.ReLU(), layers.Dense(2)),
+    "no bias": lambda: sequence(layers.Dense(4, use_bias=False), bn(), layers.ReLU()),
+    "no scale": lambda: sequence(layers.Dense(4), bn(scale=False), layers.ReLU()),
+    "no shift": lambda: sequence(layers.Dense(4), bn(center=False, epsilon=0.1), layers.ReLU()),
+    "padded convolution before": lambda: sequence(layers.Conv2D(4, 3, padding="same"), bn()),
+    "convolution in groups before": lambda: sequence(layers.Conv2D(6, 3, groups=3), bn()),
+    "dropout between": lambda: sequence(layers.Dense(4), layers.Dropout(0.5), bn(), layers.ReLU()),
+    "dense after": lambda: sequence(layers.Dense(4, "relu"), bn(), layers.Dense(2, "tanh")),
+    "first layer": lambda: sequence(bn(), layers.Conv2D(4, 3, strides=2, use_bias=False)),
+    "convolution of one pixel after": lambda: sequence(bn(), layers.Conv2D(4, 1, padding="same")),
+    "on both sides": lambda: sequence(
+        layers.Dense(4, "relu"), layers.BatchNormalization(), layers.Dense(3), bn(), layers.ReLU()
+    ),
+    "sequence": lambda: sequence(layers.Conv1D(4, 3), bn(), layers.ReLU(), shape=(9, 2)),
+    "ghost": lambda: disturb(build(Recipe(norm="ghost", width=8, depth=2), shape=SHAPE)),
+    "after the activation": lambda: disturb(
+        build(Recipe(norm="batch", width=8, depth=2, norm_position="after"), shape=SHAPE)
+    ),
+    "convolutional": lambda: disturb(
+        build(Recipe(model="cnn", norm="batch", width=4, depth=2), shape=SHAPE)
+    ),
+    "residual": residual,
+    "nothing to fold": lambda: sequence(layers.Flatten(), layers.Dense(2)),
+}
+REFUSED: dict[str, tuple[Callable[[], keras.Model], str]] = {
+    "activation in between": (
+        lambda: sequence(layers.Dense(4, "relu", name="first"), bn(), layers.ReLU(name="last")),
+        r"the activation of 'first', relu, is in between. .* 'last' is neither a dense nor",
+    ),
+    "activation as a layer": (
+        lambda: sequence(layers.Dense(4), layers.ReLU(name="middle"), bn()),
+        r"before: 'middle' is neither .* after: what lies between it and its neighbour",
+    ),
+    "zero padding after": (
+        lambda: sequence(bn(), layers.Conv2D(4, 3, padding="same", name="padded")),
+        r"no layer stands before it. .* 'padded' pads with zeros, which the normaliser does not",
+    ),
+    "causal padding after": (
+        lambda: sequence(bn(), layers.Conv1D(4, 2, padding="causal"), shape=(9, 2)),
+        "pads with zeros",
+    ),
+    "groups after": (lambda: sequence(bn(), layers.Conv2D(3, 3, groups=3)), "in groups"),
+    "depthwise": (
+        lambda: sequence(layers.DepthwiseConv2D(3, name="deep"), bn()),
+        "'deep' is neither a dense nor a convolutional layer",
+    ),
+    "shared input": (branch, "goes elsewhere, too"),
+    "shared layer": (twice, "the layer 'twin' is shared: it is called 2 times"),
+    "another axis": (
+        lambda: sequence(layers.Dense(4), bn(axis=1)),
+        "its features are on axis 1, not on the last",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", FOLDABLE)
+def test_a_folded_model_predicts_the_same_without_a_normaliser(case: str) -> None:
+    model = FOLDABLE[case]()
+    x = images(shape=model.input_shape[1:])
+    expected = model(x).numpy()
+    folded = fold(model)
+    assert not [one for one in folded.layers if isinstance(one, layers.BatchNormalization)]
+    assert np.ptp(expected, axis=0).max() > 1e-3  # it depends on the image
+    np.testing.assert_allclose(folded(x), expected, atol=1e-5 * np.abs(expected).max())
+    np.testing.assert_array_equal(model(x), expected)  # the model itself is as it was
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_cannot_be_folded_exactly_is_refused_with_a_reason(case: str) -> None:
+    make, reason = REFUSED[case]
+    with pytest.raises(ValueError, match=rf"the layer 'bn' cannot be folded.*{reason}"):
+        fold(make())
+
+
+def test_folding_refuses_inner_and_unbuilt_models() -> None:
+    inner = renamed(sequence(layers.Dense(2), bn()), "inner")
+    with pytest.raises(ValueError, match="lies inside the layer 'inner': treat that model by"):
+        fold(keras.Sequential([layers.Input(SHAPE), inner]))
+    with pytest.raises(ValueError, match="whose input shape is known"):
+        fold(keras.Sequential([layers.Dense(2)]))
+
+
+def test_a_refusal_spares_from_a_wrong_answer() -> None:
+    """Shifting the bias of a padded convolution is exact inside, and wrong at the border."""
+    norm, conv = bn(), layers.Conv2D(2, 3, padding="same")
+    model, x = sequence(norm, conv), images()
+    gamma, beta, mean, variance = norm.get_weights()
+    factor = gamma / np.sqrt(variance + norm.epsilon)
+    kernel, bias = conv.get_weights()
+    shift = np.tensordot(beta - mean * factor, kernel, (0, 2)).sum((0, 1))
+    naive = keras.ops.conv(x, kernel * factor[:, None], padding="same") + bias + shift
+    off = np.abs(naive - model(x)).max((0, 3))
+    assert off[1:-1, 1:-1].max() < 1e-4
+    assert off[0].min() > 1e-2
+
+
+def test_folding_is_the_formula_of_from_scratch() -> None:
+    dense, norm = layers.Dense(4), bn()
+    model = sequence(dense, norm)
+    kernel, bias = from_scratch.fold(*dense.get_weights(), *norm.get_weights())
+    np.testing.assert_array_equal(fold(model).layers[-1].kernel, kernel)
+    np.testing.assert_array_equal(fold(model).layers[-1].bias, bias)
