@@ -12,8 +12,7 @@ from bn_tutorial import from_scratch
 from bn_tutorial.backend import keras, tf
 from bn_tutorial.probes import batch_norms, population_statistics
 
-#: A kernel and a bias.
-Affine = tuple[NDArray[Any], NDArray[Any]]
+Affine = tuple[NDArray[Any], NDArray[Any]]  # a kernel and a bias
 
 _CONVOLUTIONS = (keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D)
 

@@ -9,14 +9,16 @@ import math
 import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from bn_tutorial import storage
 from bn_tutorial.recipe import Recipe
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 FORMAT = 1
 
@@ -123,6 +125,8 @@ class Runs:
             The recipe's fields, ``seed``, ``epoch`` (from 1), each metric, ``diverged``. What
             was measured once stands in the row of the last epoch.
         """
+        import pandas as pd  # takes a second, which not every reader of runs needs
+
         return pd.DataFrame(
             [
                 {

@@ -71,6 +71,8 @@ sphinx_gallery_conf = {
 nb_execution_mode = "cache"
 nb_execution_cache_path = str(HERE / "_build" / "cells" / DIGEST)
 nb_output_stderr = "remove"  # progress
+nb_merge_streams = True
+nb_code_prompt_show, nb_code_prompt_hide = "Show the code", "Hide the code"
 nb_execution_raise_on_error, nb_execution_timeout = True, 1800
 
 # --- the reference
@@ -97,7 +99,7 @@ html_css_files, html_js_files = ["custom.css"], ["names.js"]
 html_sidebars = {  # these pages have no subpages to list
     page: []
     for page in (
-        *("index", "theory", "verdicts", "advantages", "limitations", "notebook", "cifar10"),
+        *("index", "verdicts", "advantages", "limitations", "notebook", "cifar10"),
         *("reproduce", "reference", "references"),
     )
 }

@@ -11,6 +11,7 @@ abstract) see in higher rates the cause of its faster convergence and better gen
 over the whole range of learning rates, with SGD and with Adam. **What you'll see:** at which rate
 training begins to fail, and what is left of any advantage once each has the rate that suits it best.
 **How long it takes:** minutes on two cores; the end of the page says how many.
+**Read with it:** :ref:`learn-debate`.
 """
 
 # %%

@@ -11,6 +11,7 @@ statistics acts like a penalty on γ.
 *at the same training loss*; then add dropout, on either side of the
 normaliser. **What you'll see:** a trajectory for each network, and a grid of dropout rates.
 **How long it takes:** a minute or so on two cores; the end of the page says how long it took.
+**Read with it:** :ref:`learn-debate`.
 """
 
 # %%

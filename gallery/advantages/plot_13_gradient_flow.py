@@ -11,6 +11,7 @@ ReLU networks before training: the gradient *grows* on its way down, by a factor
 theorem, and then see how deep a network may be to be trained. **What you'll see:** where
 batch normalisation helps, and against what.
 **How long it takes:** a minute or so on two cores; the end of the page says how long it took.
+**Read with it:** :ref:`learn-why` and :ref:`learn-backward`.
 """
 
 # %%

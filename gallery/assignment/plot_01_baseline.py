@@ -10,6 +10,7 @@ showed batch normalisation at work (theirs had three, on handwritten digits).
 seed alone changes. **What you'll see:** its learning curves on CIFAR-10, and what becomes of
 them when the pixels are standardised. **How long it takes:** minutes on two
 cores; the end of the page says how many.
+**Read with it:** :ref:`learn-why`.
 """
 
 # %%

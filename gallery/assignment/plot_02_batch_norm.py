@@ -9,6 +9,7 @@ steps with batch normalisation. The notebook put it into the baseline of
 **What you'll do:** add the layer, train both networks with the same seeds, and read the result
 in two ways. **What you'll see:** what the notebook saw; why; and the remedy.
 **How long it takes:** minutes on two cores; the end of the page says how many.
+**Read with it:** :ref:`learn-algorithm` and :ref:`practice-clinic`.
 """
 
 # %%

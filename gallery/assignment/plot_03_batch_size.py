@@ -10,6 +10,7 @@ images per batch and device to 34.7 % with 2. The notebook compared 32, 64, 128 
 what the curves that Keras draws say about the batch size, and whether it is true of the networks
 or only of their moving statistics. **How long it takes:**
 minutes on two cores; the end of the page says how many.
+**Read with it:** :ref:`learn-algorithm`.
 """
 
 # %%

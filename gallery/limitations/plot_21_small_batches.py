@@ -10,6 +10,7 @@ statistics from one image at a time.
 **What you'll do:** train a dense and a convolutional network with batches of 2 to 32 images. **What
 you'll see:** which networks mind a small batch, and from which size on.
 **How long it takes:** a minute or two on two cores; the end of the page says how long it took.
+**Read with it:** :ref:`learn-backward` and :ref:`practice-alternatives`.
 """
 
 # %%

@@ -11,6 +11,7 @@ on ImageNet after training with batches of 2.
 predict with every kind of average. **What you'll see:** what these averages remember, what they
 underestimate, and what that costs. **How long it takes:** a minute or two on two cores; the end
 of the page says how long it took.
+**Read with it:** :ref:`learn-algorithm` and :ref:`practice-clinic`.
 """
 
 # %%
@@ -54,7 +55,7 @@ runs += train(frozen.values(), data, range(budget.seeds), engine=statistics)
 # -------------------------
 # The engine compares the moving mean with the mean over the training images, recomputed at the
 # same weights: their distance, as a share of what it is at the start. After :math:`t` steps with
-# momentum :math:`m` the start has the weight :math:`m^t`. That is the whole distance, if neither
+# momentum :math:`\alpha` the start has the weight :math:`\alpha^t`. That is the whole distance, if neither
 # chance nor the weights add to it. Predict: which curve of which panel will leave its dashes
 # first?
 
@@ -107,7 +108,7 @@ for axes, recipe, title in (
         draw(axes, recipe, f"distance/{momentum}", color, label=label)
         dense = np.geomspace(1, steps[-1], 200)
         theory = start_weight(dense, momentum)
-        label = "theory, $m^t$" if momentum == 0.999 else None
+        label = r"theory, $\alpha^t$" if momentum == 0.999 else None
         axes.plot(dense, theory, "--", color=INK, lw=1.2, label=label)
     axes.set(xscale="log", yscale="log", xlabel="step", title=title)
     axes.set_ylim(0.02, 1.5)

@@ -12,6 +12,7 @@ transition from state to state, with separate statistics for every step, and fou
 normalisation and two batch sizes. **What you'll see:** which of them does better, and whether the
 size of the batch decides. **How long it takes:** a minute or two on two cores; the end of the page
 says how long it took.
+**Read with it:** :ref:`practice-alternatives`.
 """
 
 # %%

@@ -12,6 +12,7 @@ gradients, they found the shift similar with batch normalisation, or even worse.
 noisy network. **What you'll see:** what batch normalisation steadies, at which learning rate, and
 what becomes of training when it is made unsteady again.
 **How long it takes:** a minute or so on two cores; the end of the page says how long it took.
+**Read with it:** :ref:`learn-why` and :ref:`learn-debate`.
 """
 
 # %%

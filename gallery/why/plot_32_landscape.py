@@ -11,6 +11,7 @@ a better guide.
 see:** how the loss and its gradient change over steps of several lengths, with and without batch
 normalisation.
 **How long it takes:** a minute or so on two cores; the end of the page says how long it took.
+**Read with it:** :ref:`learn-debate`.
 """
 
 # %%

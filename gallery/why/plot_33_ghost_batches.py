@@ -10,6 +10,7 @@ lessened the loss of test accuracy there, without more updates.
 **What you'll do:** normalise 2 to 256 images of a batch of 256 together, and leave everything else
 alone. **What you'll see:** what noise does to training and to test accuracy.
 **How long it takes:** a minute or so on two cores; the end of the page says how long it took.
+**Read with it:** :ref:`learn-debate` and :ref:`practice-alternatives`.
 """
 
 # %%

@@ -11,6 +11,7 @@ regularisation) "has no regularizing effect when combined with normalization", w
 a factor of 4. **What you'll see:** that the size of a kernel is a learning rate in disguise, and
 which course it takes. **How long it takes:** a minute or two on two cores; the end of the page
 says how long it took.
+**Read with it:** :ref:`learn-backward` and :ref:`learn-debate`.
 """
 
 # %%
