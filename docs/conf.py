@@ -37,6 +37,7 @@ extensions = [
     "sphinx_copybutton",
     "bn_site",
     "bn_ledger",
+    "bn_pages",
 ]
 exclude_patterns = ["_build", "**/*.ipynb"]  # sphinx-gallery's notebooks are downloads
 nitpicky = numfig = True

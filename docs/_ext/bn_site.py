@@ -5,22 +5,15 @@ from __future__ import annotations
 import datetime
 import hashlib
 import importlib.util
-import os
 import shutil
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from docutils import nodes
-from jupyter_cache import get_cache
-from jupyter_cache.base import CacheBundleIn
-from jupyter_cache.executors.utils import single_nb_execution
-from myst_nb.core.read import read_myst_markdown_notebook
 from sphinx.application import Sphinx
-from sphinx.environment import BuildEnvironment
 from sphinx.util.docutils import SphinxRole
 
 import bn_tutorial
@@ -132,36 +125,6 @@ def prune(app: Sphinx) -> None:
                 file.unlink()
 
 
-def execute_pages(app: Sphinx, env: BuildEnvironment, docnames: list[str]) -> None:
-    """Execute the pages that changed side by side: a kernel spends most of its time starting.
-
-    They go into the cache from which myst-nb takes them. What fails here is executed there once
-    more, and reported.
-    """
-    cache = get_cache(app.config.nb_execution_cache_path)
-    notebooks = {}
-    for page in (env.doc2path(name) for name in docnames):
-        text = page.read_text("utf-8")
-        if "{code-cell}" not in text:
-            continue
-        notebook = read_myst_markdown_notebook(text, path=page)
-        try:
-            cache.match_cache_notebook(notebook)
-        except KeyError:
-            notebooks[page] = notebook
-
-    def execute(page: Path) -> Any:
-        seconds = app.config.nb_execution_timeout
-        return single_nb_execution(notebooks[page], page.parent, seconds, allow_errors=False)
-
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for page, result in zip(notebooks, pool.map(execute, notebooks), strict=True):
-            if result.err is None:
-                spent = {"execution_seconds": result.time}
-                bundle = CacheBundleIn(notebooks[page], str(page), data=spent)
-                cache.cache_notebook_bundle(bundle, check_validity=False, overwrite=True)
-
-
 def copy_mathjax(app: Sphinx, exception: Exception | None) -> None:
     """Serve MathJax from the site itself; it comes from the package sphinx-mathjax-offline."""
     if exception is None and app.builder.format == "html":
@@ -181,6 +144,5 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.add_role("evidence", Evidence())
     app.add_role("minutes", Minutes())
     app.connect("builder-inited", prune, priority=400)
-    app.connect("env-before-read-docs", execute_pages)
     app.connect("build-finished", copy_mathjax)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
