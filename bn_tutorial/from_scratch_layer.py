@@ -10,7 +10,9 @@ ops = keras.ops
 
 
 class BatchNorm(keras.layers.Layer):
-    """Batch normalisation in thirty lines; `keras.layers.BatchNormalization` computes the same.
+    """Batch normalisation in thirty lines.
+
+    In 32 and 64 bits and without masks, `keras.layers.BatchNormalization` computes the same.
 
     Parameters
     ----------
@@ -48,8 +50,10 @@ class BatchNorm(keras.layers.Layer):
         features = (input_shape[self.axis],)
         self.gamma = self.add_weight(features, "ones", trainable=self.scale, name="gamma")
         self.beta = self.add_weight(features, "zeros", trainable=self.center, name="beta")
-        self.moving_mean = self.add_weight(features, "zeros", trainable=False)
-        self.moving_variance = self.add_weight(features, "ones", trainable=False)
+        self.moving_mean = self.add_weight(features, "zeros", trainable=False, name="moving_mean")
+        self.moving_variance = self.add_weight(
+            features, "ones", trainable=False, name="moving_variance"
+        )
 
     def call(self, x: Any, training: bool = False) -> Any:  # noqa: D102
         shape = [1] * x.ndim  # to broadcast one value per feature with x

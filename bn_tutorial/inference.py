@@ -9,52 +9,74 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from bn_tutorial import from_scratch
-from bn_tutorial.backend import keras, tf
-from bn_tutorial.probes import batch_norms, population_statistics
+from bn_tutorial.backend import keras
+from bn_tutorial.layers import GhostBatchNormalization, NoisyBatchNormalization
+from bn_tutorial.probes import _deterministic
 
 Affine = tuple[NDArray[Any], NDArray[Any]]  # a kernel and a bias
 
+# A subclass may compute something else, so these types are meant exactly.
 _CONVOLUTIONS = (keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D)
+_AFFINE = (keras.layers.Dense, *_CONVOLUTIONS)
+_NORMS = (keras.layers.BatchNormalization, GhostBatchNormalization, NoisyBatchNormalization)
 
 
-def recalibrate(model: keras.Model, images: ArrayLike, batch_size: int | None = None) -> None:
+def recalibrate(model: keras.Model, images: ArrayLike, batch_size: int = 1000) -> None:
     """Replace a model's moving statistics by the statistics of the population, in place.
 
-    The weights stay as they are. It is called *precise batch norm*, too.
+    It is called *precise batch norm*, too. The weights stay as they are. The images are
+    shuffled, and Dropout is off.
 
     Parameters
     ----------
     model : keras.Model
-        A model whose batch normalisation layers lie on its top level.
+        A sequential or functional model whose batch normalisation layers lie on its top level.
     images : array_like, shape (n, ...)
         Training inputs, scaled as the model gets them: 1,000 to 10,000 are enough.
-    batch_size : int or None
-        Images in a batch; None means about 1,000.
+    batch_size : int
+        Images in a batch; the larger, the closer to the population.
 
     Raises
     ------
     ValueError
-        If there are no images, or a batch normalisation layer is frozen, has a momentum of 1
-        or lies in an inner model. Nothing has changed then.
+        If the images do not fit the model, or the statistics would not be those of the
+        population: for a normaliser that is frozen, shared, masked or renormalised, that has a
+        momentum of 1 or lies in an inner model, or a layer other than Dropout that draws at
+        random. Nothing has changed then.
 
     References
     ----------
     Wu & Johnson (2021), Rethinking "Batch" in BatchNorm, section 3.
     """
-    inputs = tf.convert_to_tensor(images, keras.backend.floatx())
+    graph = _Graph(model)
+    if len(model.inputs) != 1:
+        raise ValueError(f"the model has {len(model.inputs)} inputs, but must have one.")
+    if batch_size < 1:
+        raise ValueError(f"batch_size={batch_size} is impossible: it must be at least 1.")
+    inputs = np.asarray(images, keras.backend.floatx())
     if len(inputs) == 0:
         raise ValueError("there are no images: give the statistics at least one batch.")
-    layers = batch_norms(model)
-    _refuse_inner(model)
-    if still := [layer.name for layer in layers if not layer.trainable or layer.momentum == 1]:
-        raise ValueError(
-            f"the layer {still[0]!r} gathers no statistics: while it is recalibrated, its trainable "
-            "must be True and its momentum below 1."
-        )
-    found = population_statistics(model, lambda i: tf.gather(inputs, i), len(inputs), batch_size)
-    for layer, (mean, variance) in zip(layers, found, strict=True):
-        layer.moving_mean.assign(mean)
-        layer.moving_variance.assign(variance)
+    if not graph.norms:
+        raise ValueError("the model has no batch normalisation layer to recalibrate.")
+    for norm in graph.norms:
+        _check_gathers(norm, graph)
+    for layer in model.layers:
+        random = any(variable.name == "seed_generator_state" for variable in layer.variables)
+        if random and type(layer) not in (keras.layers.Dropout, NoisyBatchNormalization):
+            raise ValueError(
+                f"the layer {layer.name!r} draws at random in training, which would enter the "
+                "statistics: recalibrate a model without it."
+            )
+    order = np.random.default_rng(0).permutation(len(inputs))
+    batches = np.split(order, range(batch_size, len(order), batch_size))
+    with _deterministic(model):
+        moments = [_moments(model, graph.norms, inputs[batch]) for batch in batches]
+    share = np.array([len(batch) for batch in batches]) / len(inputs)
+    for index, norm in enumerate(graph.norms):
+        means, variances = (np.array(one) for one in zip(*(m[index] for m in moments), strict=True))
+        mean = share @ means
+        norm.moving_mean.assign(mean)
+        norm.moving_variance.assign(share @ (variances + (means - mean) ** 2))
 
 
 def fold(model: keras.Model) -> keras.Model:
@@ -72,41 +94,80 @@ def fold(model: keras.Model) -> keras.Model:
     Returns
     -------
     keras.Model
-        A new, functional model. In inference mode its outputs are those of `model`, up to
-        rounding; it is not meant to be trained.
+        A new, functional model. In inference mode its outputs are those of `model`, up to the
+        rounding of its dtype; it is not meant to be trained.
 
     Raises
     ------
     ValueError
         If a layer cannot be folded exactly: for an activation in between, a neighbour that
         serves others, too, the zeros that a convolution pads with, an inner model, or features
-        on another axis. The message names the layer and the reasons.
+        on another axis. Some neighbours are refused, too, because they are not dealt with here:
+        depthwise, transposed and quantised ones, and subclasses. The message names the layer
+        and the reasons.
 
     References
     ----------
     Jacob et al. (2018), Quantization and training of neural networks for efficient
     integer-arithmetic-only inference, section 3.2, for the layer before.
     """
-    if not getattr(model, "inputs", None):
-        raise ValueError(
-            "only a sequential or functional model whose input shape is known can be folded."
-        )
-    _refuse_inner(model)
     graph, folded = _Graph(model), dict[str, Affine]()
-    for norm in batch_norms(model):
+    for norm in graph.norms:
         name, affine = _absorb(norm, graph, folded)
         folded[name] = affine
-    dropped = {norm.name for norm in batch_norms(model)}
+    dropped = {norm.name for norm in graph.norms}
 
-    def without(operation: Any, x: Any, *args: Any, **kwargs: Any) -> Any:
-        return x if operation.name in dropped else operation(x, *args, **kwargs)
+    def without(operation: Any, *args: Any, **kwargs: Any) -> Any:
+        if operation.name in dropped:
+            return args[0] if args else kwargs["inputs"]
+        return operation(*args, **kwargs)
 
     new = _clone(model, without, biased=folded)
     for layer in model.layers:
         weights = folded.get(layer.name) or layer.get_weights()
         if weights and layer.name not in dropped:
-            new.get_layer(layer.name).set_weights(weights)
+            copy = new.get_layer(layer.name)
+            copy.set_weights(weights)
+            if hasattr(copy, "finalize_state"):  # of Normalization, derived from its weights
+                copy.finalize_state()
     return new
+
+
+def _check_gathers(norm: Any, graph: _Graph) -> None:
+    """Check that a pass in training mode gives the layer one update, by a whole batch."""
+    if not norm.trainable or norm.momentum == 1:
+        raise ValueError(
+            f"the layer {norm.name!r} gathers no statistics: while it is recalibrated, its trainable "
+            "must be True and its momentum below 1."
+        )
+    if norm.renorm:
+        raise ValueError(
+            f"the layer {norm.name!r} cannot be recalibrated: batch renormalisation keeps more "
+            "statistics than these."
+        )
+    calls = graph.calls_of(norm.name)
+    if len(calls) > 1:
+        raise ValueError(
+            f"the layer {norm.name!r} is shared: it has one set of statistics for all."
+        )
+    if len(list(filter(keras.backend.is_keras_tensor, calls[0].inputs))) > 1:
+        raise ValueError(f"the layer {norm.name!r} cannot be recalibrated: its input is masked.")
+
+
+def _moments(model: keras.Model, norms: list[Any], inputs: Any) -> list[Any]:
+    """Return the mean and the variance of a batch in each normaliser, in 64 bits."""
+    moving = [variable for norm in norms for variable in (norm.moving_mean, norm.moving_variance)]
+    start = [(variable, keras.ops.zeros_like(variable)) for variable in moving]
+    with keras.StatelessScope(state_mapping=start) as scope:  # updates leave (1 − momentum) times
+        model(inputs, training=True)
+    found = []
+    for norm in norms:
+        pair = (norm.moving_mean, norm.moving_variance)
+        values = [np.asarray(scope.get_current_value(one), float) for one in pair]
+        if not any(map(np.any, values)):
+            raise ValueError(f"the layer {norm.name!r} gathers no statistics in training mode.")
+        found.append([value / (1 - norm.momentum) for value in values])
+    return found
 
 
 class _Inexact(Exception):
@@ -123,7 +184,19 @@ class _Graph:
     """What feeds what in a model: the calls of a copy of it."""
 
     def __init__(self, model: keras.Model) -> None:
+        if not getattr(model, "inputs", None):
+            raise ValueError(
+                "the model must be sequential or functional, with a known input shape."
+            )
         self.layers = {layer.name: layer for layer in model.layers}
+        self.norms = [layer for layer in model.layers if type(layer) in _NORMS]
+        for layer in model.layers:
+            known = layer in self.norms
+            if not known and any(variable.name == "moving_mean" for variable in layer.variables):
+                raise ValueError(
+                    f"there is batch normalisation inside the layer {layer.name!r}, where it cannot "
+                    "be treated: treat an inner model by itself, or build one flat model."
+                )
         self.calls: list[_Call] = []
         self.outputs = _clone(model, self._record).outputs
 
@@ -137,14 +210,14 @@ class _Graph:
         """Return the layer that feeds this one, and nothing else."""
         call = self._only_call(norm.name)
         while True:
-            (tensor,) = [one for one in call.inputs if keras.backend.is_keras_tensor(one)]
+            tensor = next(filter(keras.backend.is_keras_tensor, call.inputs))  # then masks
             self._check_single_reader(tensor)
             feeding = [one for one in self.calls if _among(tensor, one.outputs)]
             if not feeding:
                 raise _Inexact("no layer stands before it")
             call = self._only_call(feeding[0].name)
-            if not isinstance(self.layers.get(call.name), keras.layers.Dropout):
-                return self._affine(call.name)
+            if type(self.layers.get(call.name)) is not keras.layers.Dropout:
+                return self._affine(norm, call.name)
 
     def after(self, norm: Any) -> Any:
         """Return the layer that is fed by this one, and by nothing else."""
@@ -152,11 +225,15 @@ class _Graph:
         while True:
             (tensor,) = call.outputs
             call = self._only_call(self._check_single_reader(tensor).name)
-            if not isinstance(self.layers.get(call.name), keras.layers.Dropout):
-                return self._affine(call.name)
+            if type(self.layers.get(call.name)) is not keras.layers.Dropout:
+                return self._affine(norm, call.name)
+
+    def calls_of(self, name: str) -> list[_Call]:
+        """Return the calls of a layer."""
+        return [call for call in self.calls if call.name == name]
 
     def _only_call(self, name: str) -> _Call:
-        calls = [call for call in self.calls if call.name == name]
+        calls = self.calls_of(name)
         if len(calls) > 1:
             raise _Inexact(f"the layer {name!r} is shared: it is called {len(calls)} times")
         return calls[0]
@@ -167,16 +244,22 @@ class _Graph:
             raise _Inexact("what lies between it and its neighbour goes elsewhere, too")
         return readers[0]
 
-    def _affine(self, name: str) -> Any:
-        layer = self.layers.get(name)
-        if not isinstance(layer, (keras.layers.Dense, *_CONVOLUTIONS)):
-            raise _Inexact(f"{name!r} is neither a dense nor a convolutional layer")
+    def _affine(self, norm: Any, name: str) -> Any:
+        layer: Any = self.layers.get(name)
+        if type(layer) not in _AFFINE:
+            raise _Inexact(f"{name!r} is neither a dense nor an ordinary convolutional layer")
+        if getattr(layer, "data_format", "channels_last") != "channels_last":
+            raise _Inexact(f"{name!r} has its channels first")
+        if layer.quantization_mode or layer.lora_enabled:
+            raise _Inexact(f"{name!r} is quantised or has LoRA weights")
+        if layer.compute_dtype != norm.compute_dtype:
+            raise _Inexact(f"{name!r} computes in {layer.compute_dtype}")
         return layer
 
 
 def _absorb(norm: Any, graph: _Graph, folded: dict[str, Affine]) -> tuple[str, Affine]:
     """Return which layer takes the normaliser in, and its new kernel and bias."""
-    last = len(norm.input.shape) - 1
+    last = norm.input_spec.ndim - 1
     if norm.axis not in (-1, last):
         raise ValueError(
             f"the layer {norm.name!r} cannot be folded: its features are on axis {norm.axis}, "
@@ -189,7 +272,7 @@ def _absorb(norm: Any, graph: _Graph, folded: dict[str, Affine]) -> tuple[str, A
         except _Inexact as reason:
             reasons.append(str(reason))
     raise ValueError(
-        f"the layer {norm.name!r} cannot be folded exactly. Into the layer before: {reasons[0]}. "
+        f"the layer {norm.name!r} cannot be folded. Into the layer before: {reasons[0]}. "
         f"Into the layer after: {reasons[1]}."
     )
 
@@ -206,7 +289,7 @@ def _into_previous(norm: Any, graph: _Graph, folded: dict[str, Affine]) -> tuple
 
 def _into_next(norm: Any, graph: _Graph, folded: dict[str, Affine]) -> tuple[str, Affine]:
     layer = graph.after(norm)
-    if isinstance(layer, _CONVOLUTIONS):
+    if type(layer) in _CONVOLUTIONS:
         if layer.padding != "valid" and set(layer.kernel_size) != {1}:
             raise _Inexact(f"{layer.name!r} pads with zeros, which the normaliser does not shift")
         if layer.groups != 1:
@@ -244,23 +327,18 @@ def _clone(model: keras.Model, call: Callable[..., Any], biased: Container[str] 
         config = operation.get_config()
         if operation.name in biased:
             config["use_bias"] = True
-        return type(operation).from_config(config)
+        try:
+            return type(operation).from_config(config)
+        except (TypeError, ValueError, NotImplementedError) as error:
+            raise ValueError(f"the layer {operation.name!r} cannot be copied: {error}") from error
 
     if isinstance(model, keras.Sequential):
         functional = keras.Model(model.inputs[0], model.outputs[0])
     else:
         functional = keras.Model(model.input, model.output)
+        if type(model).call is not type(functional).call:
+            raise ValueError(f"the model {model.name!r} has a call method of its own.")
     return keras.models.clone_model(functional, clone_function=fresh, call_function=call)
-
-
-def _refuse_inner(model: keras.Model) -> None:
-    for layer in model.layers:
-        moving = [variable for variable in layer.variables if variable.name == "moving_mean"]
-        if moving and not isinstance(layer, keras.layers.BatchNormalization):
-            raise ValueError(
-                f"batch normalisation lies inside the layer {layer.name!r}: "
-                "treat that model by itself, or build one flat model."
-            )
 
 
 def _among(tensor: Any, tensors: list[Any]) -> bool:

@@ -8,6 +8,7 @@ import pytest
 
 from bn_tutorial import Recipe, build, from_scratch
 from bn_tutorial.backend import keras
+from bn_tutorial.from_scratch_layer import BatchNorm
 from bn_tutorial.inference import fold, recalibrate
 
 layers = keras.layers
@@ -51,21 +52,73 @@ def test_a_recalibrated_model_predicts_what_it_does_in_training_mode() -> None:
     np.testing.assert_allclose(model(x), model(x, training=True), atol=1e-4)
 
 
-def test_recalibrating_refuses_what_it_would_spoil() -> None:
-    inner = sequence(layers.Flatten(), layers.BatchNormalization(name="deep"))
-    frozen = sequence(layers.BatchNormalization(trainable=False, name="cold"))
-    before = [weight.numpy() for weight in (*inner.weights, *frozen.weights)]
-    with pytest.raises(ValueError, match="lies inside the layer 'inner'"):
-        recalibrate(keras.Sequential([layers.Input(SHAPE), renamed(inner, "inner")]), images())
-    eternal = sequence(layers.BatchNormalization(momentum=1.0, name="eternal"))
-    for model in (frozen, eternal):
-        name = model.layers[0].name
-        with pytest.raises(ValueError, match=f"the layer '{name}' gathers no statistics"):
-            recalibrate(model, images())
-    with pytest.raises(ValueError, match="there are no images"):
-        recalibrate(inner, images(0))
-    for weight, value in zip((*inner.weights, *frozen.weights), before, strict=True):
+def test_recalibrated_statistics_are_exact_far_from_zero_and_in_any_order() -> None:
+    x = (1e4 + np.repeat([[0.0], [6.0]], 500, axis=0) + images(1000, (1,))).astype("float32")
+    model = sequence(layers.BatchNormalization(), shape=(1,))
+    recalibrate(model, x, batch_size=100)  # of images that are sorted
+    np.testing.assert_allclose(model.layers[0].moving_mean, x.mean(0, float), rtol=1e-6)
+    np.testing.assert_allclose(model.layers[0].moving_variance, x.var(0, float), rtol=1e-3)
+
+
+def shared() -> keras.Model:
+    inputs, norm = layers.Input((2, 4)), layers.BatchNormalization()
+    return keras.Model(inputs, layers.Subtract()([norm(inputs[:, 0]), norm(inputs[:, 1])]))
+
+
+class Own(keras.Model):
+    """A functional model with a `call` of its own."""
+
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
+        return 2 * super().call(inputs, training=training)
+
+
+def own() -> keras.Model:
+    inputs = layers.Input(SHAPE)
+    return Own(inputs, layers.BatchNormalization()(layers.Dense(2)(inputs)))
+
+
+def two_inputs() -> keras.Model:
+    inputs = [layers.Input(SHAPE), layers.Input(SHAPE)]
+    return keras.Model(inputs, layers.BatchNormalization()(layers.Add()(inputs)))
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (lambda: sequence(inner()), "batch normalisation inside the layer 'inner'"),
+        (lambda: sequence(bn(trainable=False)), "'bn' gathers no statistics"),
+        (lambda: sequence(bn(momentum=1.0)), "'bn' gathers no statistics"),
+        (lambda: sequence(bn(renorm=True)), "'bn' cannot be recalibrated: batch renorm"),
+        (lambda: sequence(layers.Masking(), bn(), shape=(5, 2)), "its input is masked"),
+        (lambda: sequence(layers.GaussianNoise(1.0), bn()), "draws at random in training"),
+        (lambda: sequence(BatchNorm()), "batch normalisation inside the layer 'batch_norm"),
+        (lambda: sequence(layers.Dense(2)), "has no batch normalisation layer"),
+        (shared, "is shared: it has one set"),
+        (own, "has a call method of its own"),
+        (two_inputs, "has 2 inputs"),
+        (lambda: keras.Sequential([bn()]), "with a known input shape"),
+    ],
+)
+def test_recalibrating_refuses_what_it_would_get_wrong(
+    make: Callable[[], keras.Model], reason: str
+) -> None:
+    model = make()
+    before = [weight.numpy() for weight in model.weights]
+    with pytest.raises(ValueError, match=reason):
+        recalibrate(model, images(8, model.inputs[0].shape[1:] if model.built else SHAPE))
+    for weight, value in zip(model.weights, before, strict=True):
         np.testing.assert_array_equal(weight, value)
+
+
+def test_recalibrating_wants_images_and_a_batch() -> None:
+    with pytest.raises(ValueError, match="there are no images"):
+        recalibrate(sequence(bn()), images(0))
+    with pytest.raises(ValueError, match="batch_size=0 is impossible: it must be at least 1"):
+        recalibrate(sequence(bn()), images(), batch_size=0)
+
+
+def inner() -> keras.Model:
+    return renamed(sequence(layers.Flatten(), layers.BatchNormalization()), "inner")
 
 
 def renamed(model: keras.Model, name: str) -> keras.Model:
@@ -100,6 +153,27 @@ def residual() -> keras.Model:
     return disturb(keras.Model(inputs, layers.Add()([inputs, layers.ReLU()(hidden)])))
 
 
+def adapted() -> keras.Model:
+    """Return a model whose first layer has learned the statistics of its inputs."""
+    first = layers.Normalization()
+    first.adapt(50 + 10 * images(64))
+    return keras.Sequential([layers.Input(SHAPE), first, layers.Dense(4), bn(), layers.ReLU()])
+
+
+def by_keyword() -> keras.Model:
+    inputs = layers.Input((4, 6))
+    hidden = bn()(inputs=layers.Dense(8)(inputs))
+    attention = layers.MultiHeadAttention(2, 4)(query=hidden, value=hidden)
+    return disturb(keras.Model(inputs, attention))
+
+
+class Squared(layers.Dense):  # type: ignore[name-defined]
+    """A dense layer that folding does not know."""
+
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
+        return keras.ops.square(super().call(inputs))
+
+
 FOLDABLE: dict[str, Callable[[], keras.Model]] = {
     "dense": lambda: sequence(layers.Dense(4), bn(), layers.ReLU(), layers.Dense(2)),
     "no bias": lambda: sequence(layers.Dense(4, use_bias=False), bn(), layers.ReLU()),
@@ -123,6 +197,9 @@ FOLDABLE: dict[str, Callable[[], keras.Model]] = {
         build(Recipe(model="cnn", norm="batch", width=4, depth=2), shape=SHAPE)
     ),
     "residual": residual,
+    "masked": lambda: sequence(layers.Masking(), layers.Dense(4), bn(), shape=(5, 2)),
+    "standardised inputs": lambda: adapted(),
+    "called by keyword": lambda: by_keyword(),
     "nothing to fold": lambda: sequence(layers.Flatten(), layers.Dense(2)),
 }
 REFUSED: dict[str, tuple[Callable[[], keras.Model], str]] = {
@@ -145,7 +222,16 @@ REFUSED: dict[str, tuple[Callable[[], keras.Model], str]] = {
     "groups after": (lambda: sequence(bn(), layers.Conv2D(3, 3, groups=3)), "in groups"),
     "depthwise": (
         lambda: sequence(layers.DepthwiseConv2D(3, name="deep"), bn()),
-        "'deep' is neither a dense nor a convolutional layer",
+        "'deep' is neither a dense nor an ordinary convolutional layer",
+    ),
+    "subclass": (lambda: sequence(Squared(4, name="own"), bn()), "'own' is neither a dense nor"),
+    "another dtype": (
+        lambda: sequence(layers.Dense(4, dtype="mixed_float16"), bn()),
+        "computes in float16",
+    ),
+    "channels first": (
+        lambda: sequence(layers.Conv2D(3, 3, data_format="channels_first"), bn(), shape=(3, 6, 5)),
+        "has its channels first",
     ),
     "shared input": (branch, "goes elsewhere, too"),
     "shared layer": (twice, "the layer 'twin' is shared: it is called 2 times"),
@@ -175,12 +261,17 @@ def test_what_cannot_be_folded_exactly_is_refused_with_a_reason(case: str) -> No
         fold(make())
 
 
-def test_folding_refuses_inner_and_unbuilt_models() -> None:
-    inner = renamed(sequence(layers.Dense(2), bn()), "inner")
-    with pytest.raises(ValueError, match="lies inside the layer 'inner': treat that model by"):
-        fold(keras.Sequential([layers.Input(SHAPE), inner]))
-    with pytest.raises(ValueError, match="whose input shape is known"):
-        fold(keras.Sequential([layers.Dense(2)]))
+def test_folding_refuses_models_that_it_cannot_see_through() -> None:
+    cases: list[tuple[Callable[[], keras.Model], str]] = [
+        (lambda: sequence(inner()), "inside the layer 'inner', where it cannot be treated"),
+        (lambda: sequence(BatchNorm()), "inside the layer 'batch_norm"),
+        (lambda: keras.Sequential([layers.Dense(2)]), "with a known input shape"),
+        (lambda: sequence(layers.Lambda(lambda x: x), bn()), "cannot be copied"),
+        (own, "has a call method of its own"),
+    ]
+    for make, reason in cases:
+        with pytest.raises(ValueError, match=reason):
+            fold(make())
 
 
 def test_a_refusal_spares_from_a_wrong_answer() -> None:
