@@ -167,7 +167,7 @@ class Claim(SphinxDirective):
         for part in entry["parts"]:
             page = _page(part, self.env.found_docs)
             link = f" {{doc}}`→ <{page}>`" if page else ""
-            text.append(f"- {part['sentence']} {bar(part)} {effect(part)}{link}")
+            text.append(f"- {part['sentence']} {bar(part)} {effect(part)}{link}{_small(part)}")
         return self.parse_text_to_nodes("\n".join(text))
 
 
@@ -257,15 +257,20 @@ def _details(entry: dict[str, Any], found_docs: set[str]) -> list[str]:
     for part in entry["parts"]:
         page, name = _page(part, found_docs), part["experiment"].replace("-", " ")
         secondary = "" if part["primary"] else " *(secondary)*"
-        reason = f"<br><small>{html.escape(part['reason'])}</small>" if part["reason"] else ""
         lines += [
-            f"* - {part['statement']}{secondary}",
-            f"  - {badge(part['word'])}{reason}",
+            f"* - {part['statement']}{secondary}{_small(part)}",
+            f"  - {badge(part['word'])}",
             f"  - {bar(part)}<br><small>{effect(part)}</small>",
             f"  - {part['n']}",
             f"  - {{doc}}`{name} <{page}>`" if page else f"  - {name}",
         ]
     return [*lines, ":::", ""]
+
+
+def _small(part: dict[str, Any]) -> str:
+    """Return in small print what the effect is, and the reason for a word that it does not show."""
+    lines = [claims.hypotheses()[part["id"]].effect, part["reason"]]
+    return "".join(f"<br><small>{html.escape(line)}</small>" for line in lines if line)
 
 
 def _page(part: dict[str, Any], docs: set[str]) -> str | None:

@@ -64,6 +64,25 @@ def test_every_cell_was_executed(site: Site, name: str) -> None:
     assert all(cell.select(".cell_output") for cell in cells)
 
 
+@pytest.mark.parametrize(
+    "name", [name for name in WRITTEN if re.match(r"(learn|practice)/(?!index)", name)]
+)
+def test_a_teaching_page_says_what_it_needs_and_leads_on(site: Site, name: str) -> None:
+    page = site.pages[name]
+    start = page.select_one(".admonition")
+    assert start is not None
+    assert re.search(r"Before you start.* \d+ minutes", start.get_text(" ", strip=True))
+    links = {str(link["href"]) for link in page.select("article a[href]")}
+    assert any("auto_examples/" in link for link in links)
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
+def test_an_experiment_leads_to_the_pages_that_explain_it(site: Site, script: Path) -> None:
+    page = site.pages[f"auto_examples/{script.parent.name}/{script.stem}.html"]
+    links = [str(link["href"]) for link in page.select("article a[href]")]
+    assert any(link.startswith(("../../learn/", "../../practice/")) for link in links)
+
+
 def test_every_quoted_number_stands_in_the_evidence(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
