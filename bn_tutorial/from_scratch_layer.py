@@ -10,7 +10,7 @@ ops = keras.ops
 
 
 class BatchNorm(keras.layers.Layer):
-    """Batch normalisation in thirty lines.
+    """Batch normalisation in some thirty lines.
 
     In 32 and 64 bits and without masks, `keras.layers.BatchNormalization` computes the same.
 

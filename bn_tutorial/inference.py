@@ -333,11 +333,12 @@ def _clone(model: keras.Model, call: Callable[..., Any], biased: Container[str] 
             raise ValueError(f"the layer {operation.name!r} cannot be copied: {error}") from error
 
     if isinstance(model, keras.Sequential):
-        functional = keras.Model(model.inputs[0], model.outputs[0])
+        functional, kind = keras.Model(model.inputs[0], model.outputs[0]), keras.Sequential
     else:
         functional = keras.Model(model.input, model.output)
-        if type(model).call is not type(functional).call:
-            raise ValueError(f"the model {model.name!r} has a call method of its own.")
+        kind = type(functional)
+    if type(model).call is not kind.call:
+        raise ValueError(f"the model {model.name!r} has a call method of its own.")
     return keras.models.clone_model(functional, clone_function=fresh, call_function=call)
 
 
