@@ -257,8 +257,9 @@ def test_the_real_contestants(real: tuple[Benchmark, list[str]]) -> None:
     assert {name: len(values) for name, values in one.seconds.items()} == {
         "notebook": 2, "library": 2, "floor": 2,
     }  # fmt: skip
-    for values in one.seconds.values():
-        assert values[0] > values[1] > 0  # the first epoch compiles
+    assert all(value > 0 for values in one.seconds.values() for value in values)
+    for name in ("library", "floor"):  # the notebook compiles too little to tell it from noise
+        assert one.seconds[name][0] > one.seconds[name][1]  # the first epoch compiles
     assert [line.partition(":")[0] for line in lines] == [
         "baseline, batch size 32, epoch 1 of 2",
         "baseline, batch size 32, epoch 2 of 2",
