@@ -191,8 +191,8 @@ class _Graph:
         self.layers = {layer.name: layer for layer in model.layers}
         self.norms = [layer for layer in model.layers if type(layer) in _NORMS]
         for layer in model.layers:
-            known = layer in self.norms
-            if not known and any(variable.name == "moving_mean" for variable in layer.variables):
+            moving = any(variable.name == "moving_mean" for variable in layer.variables)
+            if moving and type(layer) not in _NORMS:
                 raise ValueError(
                     f"there is batch normalisation inside the layer {layer.name!r}, where it cannot "
                     "be treated: treat an inner model by itself, or build one flat model."

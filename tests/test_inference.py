@@ -198,8 +198,8 @@ FOLDABLE: dict[str, Callable[[], keras.Model]] = {
     ),
     "residual": residual,
     "masked": lambda: sequence(layers.Masking(), layers.Dense(4), bn(), shape=(5, 2)),
-    "standardised inputs": lambda: adapted(),
-    "called by keyword": lambda: by_keyword(),
+    "standardised inputs": adapted,
+    "called by keyword": by_keyword,
     "nothing to fold": lambda: sequence(layers.Flatten(), layers.Dense(2)),
 }
 REFUSED: dict[str, tuple[Callable[[], keras.Model], str]] = {
