@@ -10,10 +10,12 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
+from xml.sax.saxutils import escape, unescape
 
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.collections import PatchCollection
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -22,6 +24,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 
 from bn_tutorial.evidence import Interval, interval
+from bn_tutorial.plotted import table
 from bn_tutorial.recipe import Recipe
 from bn_tutorial.runs import Runs
 
@@ -73,6 +76,8 @@ _INK_BY_SCHEME = (
     f"@media (prefers-color-scheme:dark){{svg{{--ink:{INK_DARK}}}}}</style>"
 )
 
+_DATA = '<metadata id="data">', "</metadata>"
+
 #: The normalisers that use moving statistics at inference.
 MOVING = ("batch", "ghost", "renorm")
 
@@ -100,12 +105,33 @@ def to_svg(figure: Figure) -> str:
     Returns
     -------
     str
-        The text of an SVG file, without a date, so that equal figures are equal files.
+        The text of an SVG file, without a date, so that equal figures are equal files. It carries
+        the numbers that the figure shows; `read_data` returns them.
     """
     with io.StringIO() as buffer:
         figure.savefig(buffer, format="svg", metadata={"Date": None})
         head, mark, tail = buffer.getvalue().replace(INK, "var(--ink)").partition("<defs>")
-    return head + _INK_BY_SCHEME + mark + tail
+    data = escape(table(figure).to_csv(index=False))
+    return f"{head}{_INK_BY_SCHEME}{_DATA[0]}{data}{_DATA[1]}{mark}{tail}"
+
+
+def read_data(svg: str) -> str:
+    """Return the numbers that a figure shows, as CSV: `bn_tutorial.plotted.table` of it.
+
+    Parameters
+    ----------
+    svg : str
+        What `to_svg` returned.
+
+    Raises
+    ------
+    ValueError
+        If the file carries no numbers.
+    """
+    _, mark, rest = svg.partition(_DATA[0])
+    if not mark:
+        raise ValueError("this SVG carries no data: it was not written by bn_tutorial.")
+    return unescape(rest.partition(_DATA[1])[0])
 
 
 def inline() -> None:
@@ -145,31 +171,40 @@ def curve(axes: Axes, runs: Runs, metric: str, *, color: str | None = None) -> N
         None means the colour of the recipe's normaliser.
     """
     (recipe,) = runs.recipes
-    color = color or COLORS[recipe.norm]
     dashed = recipe.norm in MOVING and metric in ("val_accuracy", "val_loss")
-    courses, epochs = runs.curves(metric), np.arange(1, recipe.epochs + 1)
-    axes.plot(
-        epochs, courses.T, color=color, linewidth=0.7, alpha=0.55, linestyle="--" if dashed else "-"
-    )
-    bands = [interval(column) for column in courses.T]
-    axes.plot(
-        epochs,
-        [b.mean for b in bands],
-        color=color,
-        linewidth=2.2,
-        linestyle="--" if dashed else "-",
-    )
-    limits = axes.dataLim.frozen()  # a wide interval must not squeeze the curves
-    axes.fill_between(
-        epochs,
-        [b.low for b in bands],
-        [b.high for b in bands],
-        color=color,
-        alpha=0.15,
-        linewidth=0,
-    )
-    axes.dataLim.set(limits)
+    spread(
+        axes, np.arange(1, recipe.epochs + 1), runs.curves(metric),
+        color=color or COLORS[recipe.norm], linestyle="--" if dashed else "-",
+    )  # fmt: skip
     _label_epochs(axes, recipe, metric)
+
+
+def spread(axes: Axes, x: ArrayLike, values: ArrayLike, *, color: str, **style: Any) -> None:
+    """Draw every seed as a thin line, their mean as a bold one, its 95 % interval as a band.
+
+    Parameters
+    ----------
+    axes : matplotlib.axes.Axes
+        Where to draw.
+    x : array_like, shape (points,)
+        The horizontal axis.
+    values : array_like, shape (seeds, points)
+        What was measured.
+    color : str
+        The colour of all of it.
+    **style
+        More properties of the lines; ``label`` and ``marker`` are those of the mean.
+    """
+    values = np.asarray(values, float)
+    seeds = {name: style[name] for name in style.keys() - {"label", "marker"}}
+    for seed, course in enumerate(values):
+        axes.plot(x, course, color=color, linewidth=0.7, alpha=0.55, label=f"_seed {seed}", **seeds)
+    bands = [interval(column) for column in values.T]
+    axes.plot(x, [b.mean for b in bands], color=color, linewidth=2.2, **style)
+    limits = axes.dataLim.frozen()  # a wide interval must not squeeze the curves
+    lows, highs = [b.low for b in bands], [b.high for b in bands]
+    axes.fill_between(x, lows, highs, color=color, alpha=0.15, linewidth=0)
+    axes.dataLim.set(limits)
 
 
 def learning_curves(runs: Runs, metrics: Sequence[str] = ("accuracy", "loss")) -> Figure:
@@ -326,14 +361,16 @@ def heatmap(
         raise ValueError("a heat map's values must be finite: give a failed run its accuracy.")
     low, high = limits or (values.min(), values.max())
     scale = Normalize(low, high, clip=True)
-    for (row, column), value in np.ndenumerate(values):
+    places = list(np.ndindex(values.shape))
+    cells = [Rectangle((column - 0.48, row - 0.46), 0.96, 0.92) for row, column in places]
+    axes.add_collection(PatchCollection(cells, cmap="cividis", norm=scale, array=values.ravel()))
+    for cell, (row, column) in zip(cells, places, strict=True):
+        value, count = float(values[row, column]), failures[row, column]
         color = plt.get_cmap("cividis")(scale(value))
-        ink, count = _readable(color), failures[row, column]
-        cell = Rectangle(
-            (column - 0.48, row - 0.46), 0.96, 0.92, facecolor=color, edgecolor=ink, linewidth=0
-        )
-        cell.set_hatch("//" if count else "")
-        axes.add_patch(cell)
+        ink = _readable(color)
+        if count:
+            cell.set(facecolor="none", edgecolor=ink, linewidth=0, hatch="//")
+            axes.add_patch(cell)
         axes.text(
             column, row, percent(round(value, 2)) + (f"\n{count}/{seeds} failed" if count else ""),
             color=ink, fontsize="small", ha="center", va="center",

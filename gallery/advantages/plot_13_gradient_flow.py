@@ -69,7 +69,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from bn_tutorial import theory
 from bn_tutorial.evidence import interval
-from bn_tutorial.figures import COLORS, INK, mark_sample, percent
+from bn_tutorial.figures import COLORS, INK, mark_sample, percent, spread
 from matplotlib.lines import Line2D
 
 layers = np.arange(1, deepest + 1)
@@ -207,16 +207,8 @@ def reach(arm):
 
 figure, axes = plt.subplots()
 for arm in rates:
-    axes.plot(depths, accuracy(arm), linewidth=0.7, alpha=0.55, **styles[arm])
-    bands = [interval(values) for values in accuracy(arm)]
-    axes.plot(
-        depths, [b.mean for b in bands], marker="o", linewidth=2.2, **styles[arm]
-    )
-    limits = axes.dataLim.frozen()  # a wide interval must not squeeze the curves
-    color = styles[arm]["color"]
-    lows, highs = [b.low for b in bands], [b.high for b in bands]
-    axes.fill_between(depths, lows, highs, color=color, alpha=0.15, linewidth=0)
-    axes.dataLim.set(limits)
+    values = np.transpose(accuracy(arm))
+    spread(axes, depths, values, marker="o", **styles[arm])
 axes.axhline(THRESHOLD, color=INK, linewidth=0.8)
 axes.set_xscale("log", base=2)
 axes.set_xticks(depths, [str(depth) for depth in depths])

@@ -58,8 +58,8 @@ figure.set_label(
 # --------------------------------------
 
 import matplotlib.pyplot as plt
-from bn_tutorial.evidence import interval, judge, record
-from bn_tutorial.figures import COLORS, legend, mark_sample, percent
+from bn_tutorial.evidence import judge, record
+from bn_tutorial.figures import COLORS, legend, mark_sample, percent, spread
 
 
 def against_batch_size(axes, recipes):
@@ -67,11 +67,10 @@ def against_batch_size(axes, recipes):
     sizes = [recipe.batch_size for recipe in recipes]
     for metric, style in (("val_accuracy", "--"), ("val_accuracy_population", "-")):
         finals = [runs.of(recipe).final(metric) for recipe in recipes]
-        for seed in range(budget.seeds):
-            course = [final[seed] for final in finals]
-            axes.plot(sizes, course, style, color=COLORS["batch"], lw=0.7)
-        means = [interval(final.values()).mean for final in finals]
-        axes.plot(sizes, means, style, color=COLORS["batch"], lw=2.2, marker="o")
+        values = [[final[seed] for final in finals] for seed in finals[0]]
+        spread(
+            axes, sizes, values, color=COLORS["batch"], linestyle=style, marker="o"
+        )
     axes.set_xscale("log", base=2)
     axes.set_xticks(sizes, [str(size) for size in sizes])
     axes.set_xlabel("batch size")

@@ -88,7 +88,7 @@ runs = train([*mlp.values(), *cnn.values()], data, seeds=range(budget.seeds))
 # :ref:`sphx_glr_auto_examples_limitations_plot_22_train_inference.py` takes these apart.
 
 from bn_tutorial.evidence import interval, judge, record
-from bn_tutorial.figures import COLORS, effects, mark_sample, percent
+from bn_tutorial.figures import COLORS, effects, mark_sample, percent, spread
 from matplotlib.lines import Line2D
 
 POPULATION, MOVING = "test_accuracy_population", "test_accuracy"
@@ -98,17 +98,9 @@ def draw(axes, recipes, norm, metric):
     """Draw test accuracy against batch size: seeds, mean, 95 % interval."""
     sizes = [size for name, size in recipes if name == norm]
     finals = [runs.of(recipes[norm, size]).final(metric) for size in sizes]
-    means = [interval(final.values()) for final in finals]
-    style = {"color": COLORS[norm], "ls": "--" if metric == MOVING else "-"}
-    for seed in finals[0]:
-        axes.plot(
-            sizes, [final[seed] for final in finals], lw=0.7, alpha=0.55, **style
-        )
-    axes.plot(sizes, [one.mean for one in means], lw=2.2, marker="o", **style)
-    limits = axes.dataLim.frozen()  # a wide interval must not squeeze the curves
-    lows, highs = [one.low for one in means], [one.high for one in means]
-    axes.fill_between(sizes, lows, highs, color=COLORS[norm], alpha=0.12, lw=0)
-    axes.dataLim.set(limits)
+    values = [[final[seed] for final in finals] for seed in finals[0]]
+    style = "--" if metric == MOVING else "-"
+    spread(axes, sizes, values, color=COLORS[norm], linestyle=style, marker="o")
 
 
 figure, panels = plt.subplots(1, 2, figsize=(7.6, 4.2), sharey=True)

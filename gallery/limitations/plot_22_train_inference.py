@@ -62,7 +62,7 @@ runs += train(frozen.values(), data, range(budget.seeds), engine=statistics)
 import matplotlib.pyplot as plt
 import numpy as np
 from bn_tutorial.evidence import interval
-from bn_tutorial.figures import COLORS, INK, mark_sample, percent
+from bn_tutorial.figures import COLORS, INK, mark_sample, percent, spread
 from bn_tutorial.theory import expected_variance_ratio, start_weight
 
 SHADES = {0.9: "#7cc4f2", 0.99: COLORS["batch"], 0.999: "#3f6fae"}
@@ -77,16 +77,9 @@ def courses(recipe, metric):
 
 def draw(axes, recipe, metric, color, style="-", label=None):
     """Draw each seed, their mean, and its 95 % interval."""
-    steps, values = courses(recipe, metric)
-    axes.plot(steps, values.T, style, color=color, lw=0.7, alpha=0.55)
-    bands = [interval(column) for column in values.T]
-    axes.plot(
-        steps, [b.mean for b in bands], style, color=color, lw=2.2, label=label
+    spread(
+        axes, *courses(recipe, metric), color=color, linestyle=style, label=label
     )
-    limits = axes.dataLim.frozen()  # a wide interval must not squeeze the curves
-    low, high = [b.low for b in bands], [b.high for b in bands]
-    axes.fill_between(steps, low, high, color=color, alpha=0.15, linewidth=0)
-    axes.dataLim.set(limits)
 
 
 def legend_below(figure, axes):

@@ -158,8 +158,7 @@ descents = {
 keras.config.set_dtype_policy("float32")
 
 import matplotlib.pyplot as plt
-from bn_tutorial.evidence import interval
-from bn_tutorial.figures import COLORS, INK, mark_sample, percent
+from bn_tutorial.figures import COLORS, INK, mark_sample, percent, spread
 
 SHADES = ("#7cc4f2", COLORS["batch"], "#3f6fae")
 looks = (
@@ -239,31 +238,23 @@ def norms(recipe):
     return np.hstack([start, found.curves("norm/0")])
 
 
-def draw(axes, courses, color, label):
-    """Draw each seed, their mean, and its 95 % interval."""
-    epochs = range(courses.shape[1])
-    axes.plot(epochs, courses.T, color=color, lw=0.7, alpha=0.55)
-    bands = [interval(column) for column in courses.T]
-    axes.plot(epochs, [b.mean for b in bands], color=color, lw=2.2, label=label)
-    low, high = [b.low for b in bands], [b.high for b in bands]
-    axes.fill_between(epochs, low, high, color=color, alpha=0.15, linewidth=0)
-
-
 colors = dict(zip(decays, SHADES, strict=False))
+epochs = range(plain.epochs + 1)
 figure, panels = plt.subplots(2, 2, figsize=(7.6, 6.2), sharex=True)
 for row, recipes, power in ((panels[0], sgd, 2), (panels[1], adam, 1)):
     for decay, recipe in recipes.items():
         color, courses = colors[decay], norms(recipe)
         rates = effective_rate(recipe.learning_rate, courses**power)
         share = recipe.learning_rate * recipe.weight_decay
-        draw(row[0], courses, color, percent(share))
-        draw(row[1], rates / rates[:, :1], color, None)
+        spread(row[0], epochs, courses, color=color, label=percent(share))
+        spread(row[1], epochs, rates / rates[:, :1], color=color)
     row[0].set_ylabel("‖W‖")
     row[1].axhline(1, color=INK, lw=0.8)
     row[1].set_yscale("log", base=2)
     row[1].yaxis.set_major_formatter("{x:g}")
     row[1].set_ylabel("relative to the start")
-draw(panels[0, 0], norms(plain), COLORS[None], "0%, no normaliser")
+label = "0%, no normaliser"
+spread(panels[0, 0], epochs, norms(plain), color=COLORS[None], label=label)
 handles, labels = panels[0, 0].get_legend_handles_labels()
 title = "share of the kernel that decays in a step"
 figure.legend(handles, labels, title=title, loc="outside lower center", ncols=4)
