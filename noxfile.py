@@ -3,7 +3,7 @@
 # /// script
 # dependencies = ["nox[uv]>=2025.2.9"]
 # ///
-"""Sessions: docs, tests, lint, bench. `python -m nox -s docs` builds the site."""
+"""Sessions: docs, tests, lint, site, bench. `python -m nox -s docs` builds the site."""
 
 import argparse
 import os
@@ -36,17 +36,58 @@ def install(session: nox.Session, *groups: str) -> None:
     session.install("-q", "-e", project, *nox.project.dependency_groups(PYPROJECT, *groups))
 
 
+def chosen(session: nox.Session, *flags: str) -> tuple[argparse.Namespace, list[str]]:
+    """Read the session's own options, `--profile` and `flags`; return them and the rest."""
+    parser = argparse.ArgumentParser(prog=f"nox -s {session.name} --")
+    parser.add_argument("--profile", default=os.environ.get("BN_TUTORIAL_PROFILE", "standard"))
+    for flag in flags:
+        parser.add_argument(flag, action="store_true")
+    return parser.parse_known_args(session.posargs)
+
+
+def build(session: nox.Session, html: Path, env: dict[str, str]) -> None:
+    """Fetch the data, train what is missing and build the site."""
+    session.run("bn-tutorial", "data", env=env)
+    session.run("sphinx-build", "-W", "-n", "-q", "-b", "html", "docs", str(html), env=env)
+
+
 @nox.session
 def docs(session: nox.Session) -> None:
-    """Train what is missing and build the site [-- --profile smoke|standard|full]."""
-    parser = argparse.ArgumentParser(prog="nox -s docs --")
-    parser.add_argument("--profile", default=os.environ.get("BN_TUTORIAL_PROFILE", "standard"))
-    options = parser.parse_args(session.posargs)
-    install(session, "docs")
+    """Train what is missing and build the site [-- --profile smoke|standard|full] [--serve]."""
+    options, rest = chosen(session, "--serve")
+    if rest:
+        session.error(f"nox -s docs does not know {' '.join(rest)}.")
     env = {"BN_TUTORIAL_PROFILE": options.profile}
-    session.run("bn-tutorial", "data", env=env)
-    session.run("sphinx-build", "-W", "-n", "-q", "-b", "html", "docs", str(HTML), env=env)
+    install(session, "docs", *["serve"] * options.serve)
+    build(session, HTML, env)
     session.log(f"The site is ready: open {HTML / 'index.html'}")
+    if options.serve:
+        generated = [f"--ignore={folder}/*" for folder in ("*/auto_examples", "*/gen_modules")]
+        env["BN_TUTORIAL_SERVE"] = "1"
+        session.run("sphinx-autobuild", *generated, "docs", str(HTML), env=env)
+
+
+@nox.session(default=False)
+def site(session: nox.Session) -> None:
+    """Build the site for this machine's own address and check it in a browser, downloads too.
+
+    [-- --profile smoke|standard|full] [pytest's arguments]
+    """
+    options, rest = chosen(session)
+    env = {
+        "BN_TUTORIAL_PROFILE": options.profile,
+        "BN_TUTORIAL_BASEURL": "http://127.0.0.1:8765/bn_tutorial/",
+        "BN_TUTORIAL_SITE": str(Path("docs/_build/site").absolute()),
+    }
+    install(session, "docs", "site")
+    build(session, Path(env["BN_TUTORIAL_SITE"]), env)
+    if not any(map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))):
+        session.run("playwright", "install", "chromium")
+    if shutil.which("npm") and shutil.which("java"):
+        tools = session.create_tmp()
+        session.run("npm", "install", "--silent", "--prefix", tools, "vnu-jar@26", external=True)
+        env["VNU_JAR"] = str(Path(tools, "node_modules/vnu-jar/build/dist/vnu.jar"))
+    session.run("pytest", "tests/site/test_pages.py", "tests/browser", *rest, env=env)
 
 
 @nox.session
@@ -59,7 +100,7 @@ def tests(session: nox.Session) -> None:
 @nox.session
 def lint(session: nox.Session) -> None:
     """Check style, types and packaging."""
-    install(session, "lint", "test")
+    install(session, "lint", "test", "site")
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
     session.run("mypy")

@@ -32,14 +32,15 @@ from bn_tutorial.runs import Runs
 INK = "#1f2328"
 INK_DARK = "#e6edf3"
 
-#: One colour per normaliser, told apart by colour-blind readers (Okabe & Ito), and clear
-#: on white as on a dark page.
+#: One colour per normaliser, clear on white as on a dark page; any two can be told apart by
+#: colour-blind readers (five are by Okabe & Ito, whose green and purple are too near to these
+#: blues and greys).
 COLORS = {
     None: "#8a8f98",
     "batch": "#0b84d8",
     "layer": "#e69f00",
-    "group": "#009e73",
-    "instance": "#cc79a7",
+    "group": "#1a7f5a",
+    "instance": "#b0307f",
     "ghost": "#56b4e9",
     "renorm": "#d55e00",
 }
@@ -109,9 +110,11 @@ def to_svg(figure: Figure) -> str:
         the numbers that the figure shows; `read_data` returns them.
     """
     with io.StringIO() as buffer:
-        figure.savefig(buffer, format="svg", metadata={"Date": None})
+        about = {"Date": None, "Title": str(figure.get_label())}
+        figure.savefig(buffer, format="svg", metadata=about)
         head, mark, tail = buffer.getvalue().replace(INK, "var(--ink)").partition("<defs>")
-    data = escape(table(figure).to_csv(index=False))
+    colors = {color: _normalizer(norm) for norm, color in COLORS.items()}
+    data = escape(table(figure, colors).to_csv(index=False))
     return f"{head}{_INK_BY_SCHEME}{_DATA[0]}{data}{_DATA[1]}{mark}{tail}"
 
 
@@ -402,7 +405,7 @@ def legend(figure: Figure, runs: Runs, *, population: bool = True) -> None:
         if norm in MOVING:
             handles += _readings(norm)[: 2 if population else 1]
         else:
-            handles.append(_line(COLORS[norm], "-", f"{norm} norm" if norm else "without"))
+            handles.append(_line(COLORS[norm], "-", _normalizer(norm)))
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
 
 
@@ -430,6 +433,10 @@ def _readable(color: tuple[float, ...]) -> str:
     linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
     luminance = linear @ (0.2126, 0.7152, 0.0722)
     return "#000000" if (luminance + 0.05) ** 2 > 1.05 * 0.05 else "#ffffff"
+
+
+def _normalizer(norm: str | None) -> str:
+    return f"{norm} norm" if norm else "without"
 
 
 def _readings(norm: str) -> list[Line2D]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -13,25 +14,28 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
+from matplotlib.ticker import FixedFormatter, FixedLocator, FuncFormatter
 
 #: The columns of the table; ``line`` counts what is drawn in a panel, from 1.
 COLUMNS = ("panel", "line", "kind", "series", "x", "y", "low", "high", "value")
 
 
-def table(figure: Figure) -> pd.DataFrame:
+def table(figure: Figure, colors: Mapping[str, str] | None = None) -> pd.DataFrame:
     """Return the numbers that a figure shows.
 
     Parameters
     ----------
     figure : matplotlib.figure.Figure
         The figure. What only guides the eye (grids, lines across a whole panel, text) is left out.
+    colors : mapping of str to str, optional
+        What a colour (such as ``"#0b84d8"``) means where no legend says it.
 
     Returns
     -------
     pandas.DataFrame
         A row for each point, with `COLUMNS`: the title or the axis of its panel; the number, the
         kind (line, band, points, bars or cells) and the name of what it belongs to; where it lies,
-        in the units of the axes. A band has a ``low`` and a ``high`` in place of ``y``, a coloured
+        in the units of the axes, or by the label of a tick that has one. A band has a ``low`` and a ``high`` in place of ``y``, a coloured
         cell a ``value`` besides. Columns without any value are left out.
     """
     names = _legend(figure)
@@ -45,21 +49,35 @@ def table(figure: Figure) -> pd.DataFrame:
                 continue
             line += 1
             look = _look(artist)
-            name = "" if kind == "cells" else _name(artist, names.get(look, look[0]))
-            if kind == "band" and name == names.get(look, look[0]):
+            looks_like = names.get(look) or (colors or {}).get(look[0], look[0])
+            name = "" if kind == "cells" else _name(artist, looks_like)
+            if kind == "band" and name == looks_like:
                 name = latest.get(look[0], name)
             latest[look[0]] = name
             head = {"panel": panel, "line": line, "kind": kind, "series": name}
-            rows += [
-                head | {name: _short(value) for name, value in point.items()} for point in points
-            ]
+            rows += [head | _readable(axes, point) for point in points]
     found = pd.DataFrame(rows, columns=pd.Index(COLUMNS))
     return found.dropna(axis="columns", how="all")
 
 
-def _short(value: float | str) -> float | str:
-    """Return a number as a plot can show it, with six digits."""
-    return value if isinstance(value, str) else float(f"{value:.6g}")
+def _readable(axes: Axes, point: Mapping[str, float]) -> dict[str, float | str]:
+    """Return a point by the labels of the ticks that it lies at, with six digits elsewhere."""
+    labels = {"x": _tick_labels(axes.xaxis), "y": _tick_labels(axes.yaxis)}
+    return {
+        name: labels.get(name, {}).get(value, float(f"{value:.6g}"))
+        for name, value in point.items()
+    }
+
+
+def _tick_labels(axis: Axis) -> dict[float, str]:
+    """Return the names of an axis's ticks, if they were named one by one."""
+    formatter, ticks = axis.get_major_formatter(), axis.get_ticklocs()
+    fixed = isinstance(axis.get_major_locator(), FixedLocator)
+    if not fixed or not isinstance(formatter, (FixedFormatter, FuncFormatter)):
+        return {}
+    texts = (" ".join(str(text).split()) for text in formatter.format_ticks([*ticks]))
+    pairs = zip(map(float, ticks), texts, strict=True)
+    return {tick: text for tick, text in pairs if not text.endswith("%")}  # which is a number
 
 
 def _panel(axes: Axes) -> str:
@@ -97,7 +115,7 @@ def _name(artist: Any, looks_like: str) -> str:
     return looks_like if label.startswith("_") or not label else label
 
 
-_Point = dict[str, float | str]
+_Point = dict[str, float]
 
 
 def _points(axes: Axes, artist: Any) -> tuple[str, list[_Point]]:
@@ -106,11 +124,13 @@ def _points(axes: Axes, artist: Any) -> tuple[str, list[_Point]]:
         if isinstance(artist, PathCollection):
             return "points", [{"x": x, "y": y} for x, y in np.asarray(artist.get_offsets(), float)]
         if artist.get_array() is not None:
-            return "cells", _cells(axes, artist)
+            return "cells", _cells(artist)
         if isinstance(artist, PolyCollection):
             paths = artist.get_paths()
             return "band", [point for path in paths for point in _band(path.vertices)]
-    elif artist.get_transform() == axes.transData and isinstance(artist, Line2D):
+    elif isinstance(artist, Line2D):
+        if not all(artist.get_transform().contains_branch_seperately(axes.transData)):
+            return "", []  # a line across the panel
         kind = "points" if artist.get_linestyle() in ("None", "") else "line"
         return kind, [{"x": x, "y": y} for x, y in np.asarray(artist.get_xydata(), float)]
     elif isinstance(artist, Rectangle) and any(artist in bars for bars in axes.containers):
@@ -125,17 +145,10 @@ def _band(vertices: Any) -> list[_Point]:
     return [{"x": float(x), "low": low, "high": high} for x, low, high in ends.itertuples()]
 
 
-def _cells(axes: Axes, collection: Collection) -> list[_Point]:
+def _cells(collection: Collection) -> list[_Point]:
     values = np.asarray(collection.get_array(), float).ravel()
     boxes = [path.get_extents() for path in collection.get_paths()]
-    columns, rows = _tick_labels(axes.xaxis), _tick_labels(axes.yaxis)
-    found: list[_Point] = []
-    for box, value in zip(boxes, values, strict=True):
-        x, y = (box.x0 + box.x1) / 2, (box.y0 + box.y1) / 2
-        found.append({"x": columns.get(x, x), "y": rows.get(y, y), "value": float(value)})
-    return found
-
-
-def _tick_labels(axis: Axis) -> dict[float, str]:
-    ticks, labels = axis.get_ticklocs(), axis.get_ticklabels()
-    return {float(tick): label.get_text() for tick, label in zip(ticks, labels, strict=True)}
+    return [
+        {"x": (box.x0 + box.x1) / 2, "y": (box.y0 + box.y1) / 2, "value": value}
+        for box, value in zip(boxes, values, strict=True)
+    ]

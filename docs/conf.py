@@ -3,6 +3,7 @@
 import os
 import sys
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from filelock import FileLock, Timeout
 from sphinx.errors import ConfigError
@@ -22,6 +23,8 @@ except ValueError as error:
     raise ConfigError(str(error)) from None
 sys.path.insert(0, str(HERE / "_ext"))
 
+import bn_downloads
+import bn_provenance
 import bn_site
 
 project, author, release = "Batch normalisation", "the bn_tutorial authors", bn_tutorial.__version__
@@ -35,9 +38,15 @@ extensions = [
     "sphinxcontrib.bibtex",
     "sphinx_design",
     "sphinx_copybutton",
+    "sphinxext.opengraph",
+    "sphinx_sitemap",
+    "notfound.extension",
     "bn_site",
+    "bn_figures",
     "bn_ledger",
     "bn_pages",
+    "bn_provenance",
+    "bn_downloads",
 ]
 exclude_patterns = ["_build", "**/*.ipynb"]  # sphinx-gallery's notebooks are downloads
 nitpicky = numfig = True
@@ -48,25 +57,29 @@ copybutton_exclude = ".linenos, .gp"
 
 # --- what the pages are computed from
 DATA = load_cifar10(PROFILE.source)
-html_baseurl = os.environ.get("BN_TUTORIAL_BASEURL", "https://example.org/bn_tutorial/")
-DIGEST = bn_site.digest(PROFILE.name, DATA.digest, html_baseurl)
+html_baseurl = (
+    os.environ.get("BN_TUTORIAL_BASEURL", "https://example.org/bn_tutorial").rstrip("/") + "/"
+)
+DIGEST = bn_site.digest(PROFILE.name, DATA.digest)
 
 sphinx_gallery_conf = {
     "examples_dirs": "../gallery",
     "gallery_dirs": "auto_examples",
     "backreferences_dir": "gen_modules/backreferences",
     "doc_module": ("bn_tutorial",),
-    "image_scrapers": ("bn_site.scraper",),
-    "reset_modules": ("bn_site.reset",),
+    "image_scrapers": ("bn_figures.scraper",),
+    "reset_modules": ("bn_figures.reset",),
     "subsection_order": [
         f"../gallery/{group}" for group in ("assignment", "advantages", "limitations", "why")
     ],
     "within_subsection_order": "FileNameSortKey",
+    "first_notebook_cell": bn_downloads.install_line(html_baseurl),
     "notebook_images": True,
     "remove_config_comments": True,
     "show_signature": False,
     "write_computation_times": False,  # its page loads scripts from other hosts
-    "run_stale_examples": True,  # training is stored, so a figure is never older than its code
+    # training is stored, so that a figure is never older than its code; not while prose is edited
+    "run_stale_examples": not os.environ.get("BN_TUTORIAL_SERVE"),
     "capture_repr": ("_repr_html_",),  # no <matplotlib ... object at 0x7f...> under the code
 }
 nb_execution_mode = "cache"
@@ -87,6 +100,7 @@ html_theme_options = {
     "collapse_navigation": True,
     "header_links_before_dropdown": 6,
     "navigation_with_keys": False,
+    "article_footer_items": ["made-with"],
     "footer_start": ["copyright"],
     "footer_end": ["provenance"],
 }
@@ -107,6 +121,11 @@ html_sidebars = {  # these pages have no subpages to list
 html_favicon = "_static/favicon.svg"
 html_show_sourcelink = html_domain_indices = False
 html_last_updated_fmt, html_last_updated_use_utc = "%Y-%m-%d %H:%M UTC", True
-ledger_provenance = bn_site.provenance(PROFILE, DATA)
+ledger_provenance = bn_provenance.provenance(PROFILE, DATA)
+sitemap_url_scheme, sitemap_excludes = "{link}", ["404.html", "genindex.html", "search.html"]
+notfound_urls_prefix = urlsplit(html_baseurl).path
+ogp_site_url, ogp_image = html_baseurl, f"{html_baseurl}_static/hero.png"
+ogp_image_alt = "Test accuracy of a network with and without batch normalisation."
+ogp_social_cards = {"enable": False}  # a drawing of the title; our hero figure says more
 html_context = {"default_mode": "auto", "provenance": ledger_provenance}
 del DATA  # the scripts load their own: no need for twice the memory

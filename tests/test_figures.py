@@ -1,16 +1,19 @@
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
+from typing import Any
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from colorspacious import cspace_convert
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb, to_rgba
 from matplotlib.patches import Rectangle
 
-from bn_tutorial.figures import COLORS, INK, STYLE, heatmap, inline, to_svg
+from bn_tutorial.figures import COLORS, INK, STYLE, heatmap, inline, read_data, spread, to_svg
 
 VALUES = np.array([[0.1, 0.254, 0.5], [0.35, 0.1, 0.45]])
 FAILED = np.array([[0, 0, 3], [1, 0, 0]])
@@ -25,15 +28,20 @@ def axes() -> Iterator[Axes]:
     plt.close(figure)
 
 
-def cells(axes: Axes) -> dict[tuple[int, int], Rectangle]:
-    """Return the drawn cells by row and column."""
-    found = {}
-    for patch in axes.patches:
-        assert isinstance(patch, Rectangle)
-        column, row = np.round(patch.get_center()).astype(int)
-        found[row, column] = patch
-    assert len(found) == len(axes.patches)
-    return found
+def cells(axes: Axes) -> dict[tuple[int, int], Any]:
+    """Return the colours of the cells by row and column."""
+    (found,) = axes.collections
+    axes.figure.canvas.draw()  # from here on, cells have colours
+    places = [path.get_extents().get_points().mean(axis=0).round() for path in found.get_paths()]
+    return {
+        (int(row), int(column)): color
+        for (column, row), color in zip(places, found.get_facecolor(), strict=True)
+    }
+
+
+def hatched(axes: Axes) -> set[tuple[int, int]]:
+    centres = [patch.get_center() for patch in axes.patches if isinstance(patch, Rectangle)]
+    return {(round(float(row)), round(float(column))) for column, row in centres}
 
 
 def texts(axes: Axes) -> dict[tuple[int, int], str]:
@@ -61,20 +69,22 @@ def test_a_heat_map_has_a_cell_for_each_value_with_the_value_in_it(axes: Axes) -
 
 def test_cells_are_hatched_where_a_seed_failed_and_say_how_many(axes: Axes) -> None:
     heatmap(axes, VALUES, "ab", "xyz", FAILED, seeds=3)
-    hatched = {place for place, cell in cells(axes).items() if cell.get_hatch()}
-    assert hatched == {(0, 2), (1, 0)}
+    assert hatched(axes) == {(0, 2), (1, 0)}
+    assert all(patch.get_hatch() for patch in axes.patches)
     assert texts(axes)[0, 2] == "50%\n3/3 failed"
     assert texts(axes)[1, 0] == "35%\n1/3 failed"
-    assert not any("failed" in text for place, text in texts(axes).items() if place not in hatched)
+    assert not any(
+        "failed" in text for place, text in texts(axes).items() if place not in hatched(axes)
+    )
 
 
 def test_brighter_means_higher_on_a_scale_that_panels_can_share(axes: Axes) -> None:
     heatmap(axes, VALUES, "ab", "xyz")
-    own = {place: luminance(cell.get_facecolor()) for place, cell in cells(axes).items()}
+    own = {place: luminance(color) for place, color in cells(axes).items()}
     assert sorted(own, key=own.__getitem__) == sorted(own, key=lambda place: VALUES[place])
     figure, other = plt.subplots()
     heatmap(other, VALUES, "ab", "xyz", limits=(0.0, 1.0))
-    shared = {place: luminance(cell.get_facecolor()) for place, cell in cells(other).items()}
+    shared = {place: luminance(color) for place, color in cells(other).items()}
     assert shared[0, 0] > own[0, 0]
     assert shared[0, 2] < own[0, 2]
     plt.close(figure)
@@ -88,15 +98,15 @@ def test_equal_values_can_be_drawn(axes: Axes) -> None:
 def test_values_can_be_read_on_any_cell_on_a_bright_and_on_a_dark_page(axes: Axes) -> None:
     values = np.linspace(0, 1, 101)[None]
     heatmap(axes, values, "a", range(101), np.ones((1, 101)), seeds=1)
-    for patch, text in zip(axes.patches, axes.texts, strict=True):
-        low, high = sorted((luminance(patch.get_facecolor()), luminance(text.get_color())))
+    for color, text in zip(cells(axes).values(), axes.texts, strict=True):
+        low, high = sorted((luminance(color), luminance(text.get_color())))
         assert (high + 0.05) / (low + 0.05) >= 4.5
         # the site replaces the ink in dark mode, but a cell keeps its colour
         assert text.get_color() != INK
-        assert to_rgba(patch.get_facecolor())[3] == 1
+        assert to_rgba(color)[3] == 1
         box = text.get_bbox_patch()
         assert box is not None
-        assert box.get_facecolor() == patch.get_facecolor()  # no hatching behind the figures
+        assert box.get_facecolor() == pytest.approx(tuple(color))  # no hatching behind the figures
 
 
 @pytest.mark.parametrize("failed", [None, np.zeros((3, 2))])
@@ -111,6 +121,15 @@ def test_a_value_that_is_not_finite_is_refused(axes: Axes) -> None:
         heatmap(axes, [[np.nan]], "a", "x")
 
 
+@pytest.mark.parametrize("kind", ["deuteranomaly", "protanomaly", "tritanomaly"])
+def test_colour_blind_readers_can_tell_normalisers_apart(kind: str) -> None:
+    space = {"name": "sRGB1+CVD", "cvd_type": kind, "severity": 100}
+    seen = [np.clip(cspace_convert(to_rgb(c), space, "sRGB1"), 0, 1) for c in COLORS.values()]
+    places = [cspace_convert(color, "sRGB1", "CAM02-UCS") for color in seen]
+    # in this space 1 is about the least that one can see side by side
+    assert min(np.linalg.norm(a - b) for a, b in itertools.combinations(places, 2)) > 12
+
+
 def test_a_figure_s_ink_follows_the_colour_scheme(axes: Axes) -> None:
     axes.plot([0, 1], color=COLORS["batch"])
     figure = axes.get_figure(root=True)
@@ -123,6 +142,27 @@ def test_a_figure_s_ink_follows_the_colour_scheme(axes: Axes) -> None:
     assert "var(--ink)" in drawing
     assert COLORS["batch"] in drawing
     assert to_svg(figure) == text
+
+
+def test_a_figure_carries_its_numbers(axes: Axes) -> None:
+    axes.plot([1, 2], [0.5, 0.25], color=COLORS["batch"])
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    header, *rows = read_data(to_svg(figure)).splitlines()
+    assert header == "panel,line,kind,series,x,y"
+    assert rows == ["panel 1,1,line,batch norm,1.0,0.5", "panel 1,1,line,batch norm,2.0,0.25"]
+    with pytest.raises(ValueError, match="carries no data"):
+        read_data("<svg></svg>")
+
+
+def test_a_wide_interval_does_not_squeeze_the_curves(axes: Axes) -> None:
+    spread(axes, [1, 2], [[0.4, 0.1], [0.5, 0.9]], color=COLORS["batch"], label="batch norm")
+    band = axes.collections[0].get_paths()[0].get_extents()
+    assert band.y0 < 0 < axes.get_ylim()[0]
+    seeds, mean = axes.lines[:2], axes.lines[2]
+    assert [list(np.asarray(line.get_ydata())) for line in seeds] == [[0.4, 0.1], [0.5, 0.9]]
+    assert np.asarray(mean.get_ydata()) == pytest.approx([0.45, 0.5])
+    assert axes.get_legend_handles_labels()[1] == ["batch norm"]
 
 
 def test_inline_figures_need_a_kernel() -> None:

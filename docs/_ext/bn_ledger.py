@@ -134,8 +134,8 @@ class Costs(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         lines = ["| experiment | seconds |", "|---|---:|"]
-        for page in sorted(filter(_experiment, self.env.found_docs)):
-            group = _experiment(page)
+        for page in sorted(filter(experiment, self.env.found_docs)):
+            group = experiment(page)
             self.env.note_dependency(str(evidence.evidence_path(group)))
             seconds = evidence.quote(f"{group}.seconds", ".0f")
             lines.append(f"| {{doc}}`/{page}` | {seconds} |")
@@ -275,12 +275,12 @@ def _small(part: dict[str, Any]) -> str:
 
 def _page(part: dict[str, Any], docs: set[str]) -> str | None:
     """Return the page of a part's experiment."""
-    return next((f"/{doc}" for doc in docs if _experiment(doc) == part["experiment"]), None)
+    return next((f"/{doc}" for doc in docs if experiment(doc) == part["experiment"]), None)
 
 
-def _experiment(doc: str) -> str:
+def experiment(doc: str) -> str:
     """Return the experiment that a page shows, if one: its script is plot_NN_<experiment>."""
-    found = re.fullmatch(r".*/plot_\d\d_(\w+)", doc)
+    found = re.fullmatch(r"(?:.*/)?plot_\d\d_(\w+)", doc)
     return found[1].replace("_", "-") if found else ""
 
 

@@ -1,25 +1,21 @@
-"""The site's own glue: evidence in prose, figures for light and dark, nothing stale."""
+"""The site's own glue: evidence in prose, nothing stale, mathematics from the site itself."""
 
 from __future__ import annotations
 
-import datetime
 import hashlib
 import importlib.util
 import shutil
-import subprocess
 import sys
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxRole
 
 import bn_tutorial
-from bn_tutorial import backend, evidence, training
+from bn_tutorial import evidence, training
 from bn_tutorial.claims import WORDS
-from bn_tutorial.figures import STYLE, to_svg
 
 #: Words that one reads in a minute, where formulas and code stand between them.
 READING_SPEED = 160
@@ -33,56 +29,6 @@ def digest(*parts: str) -> str:
         if file.suffix in (".py", ".toml"):
             total.update(file.read_bytes())
     return total.hexdigest()[:16]
-
-
-def commit() -> str:
-    """Return the commit that is built."""
-    git = shutil.which("git")
-    if not git:
-        return "unknown commit"
-    answer = subprocess.run(
-        [git, "describe", "--always", "--dirty"], check=False, cwd=Path(__file__).parent, capture_output=True, text=True
-    )  # fmt: skip
-    return answer.stdout.strip() or "unknown commit"
-
-
-def provenance(profile: Any, data: Any) -> dict[str, Any]:
-    """Return what this build is made of: for the ledger, and for the foot of each page."""
-    return {
-        "profile": profile.name,
-        "data": {"digest": data.digest, "source": data.source},
-        "commit": commit(),
-        "device": backend.device(),
-        "versions": backend.versions(),
-        "built": datetime.datetime.now(datetime.UTC).date().isoformat(),
-    }
-
-
-def reset(gallery_conf: dict[str, Any], fname: str, when: str = "before") -> None:
-    """Give every script the house style to start from."""
-    import matplotlib.pyplot as plt
-
-    plt.rcdefaults()
-    plt.rcParams.update(STYLE)
-
-
-def scraper(block: Any, block_vars: dict[str, Any], gallery_conf: dict[str, Any]) -> str:
-    """Save each figure as one SVG whose ink follows the page's colour scheme."""
-    import matplotlib.pyplot as plt
-
-    rst = ""
-    for number, path in zip(plt.get_fignums(), block_vars["image_path_iterator"], strict=False):
-        figure, file = plt.figure(number), Path(path).with_suffix(".svg")
-        alt = " ".join(str(figure.get_label()).split())
-        if not alt:
-            raise ValueError(
-                f"{block_vars['src_file']}: figure {number} has no label to serve as its alt text"
-            )
-        file.write_text(to_svg(figure))
-        name = file.relative_to(gallery_conf["src_dir"]).as_posix()
-        rst += f"\n.. image:: /{name}\n   :alt: {alt}\n   :class: sphx-glr-single-img\n"
-    plt.close("all")
-    return rst
 
 
 class Evidence(SphinxRole):

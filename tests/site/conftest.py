@@ -1,4 +1,4 @@
-"""The site, built once in the profile `smoke`, for all tests of it."""
+"""The site for all tests of it: built once in the profile `smoke`, or the one of `nox -s site`."""
 
 import dataclasses
 import functools
@@ -11,9 +11,20 @@ from pathlib import Path
 import pytest
 from bs4 import BeautifulSoup
 
+from bn_tutorial import storage
+
 ROOT = Path(__file__).parents[2]
 #: Where finished runs may lie already, for instance those of `nox -s docs -- --profile smoke`.
 STORED = Path(os.environ.get("BN_TUTORIAL_HOME", "nowhere"), "runs")
+
+
+SCRIPTS = sorted((ROOT / "gallery").rglob("plot_*.py"))
+DOCS = ROOT / "docs"
+WRITTEN = {  # pages by the path of their HTML
+    path.relative_to(DOCS).with_suffix(".html").as_posix(): path.read_text()
+    for folder in (DOCS, DOCS / "learn", DOCS / "practice")
+    for path in sorted(folder.glob("*.md"))
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,6 +54,8 @@ class Site:
 
 @pytest.fixture(scope="session")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
+    if finished := os.environ.get("BN_TUTORIAL_SITE"):
+        return Site(Path(finished), storage.home())
     folder = tmp_path_factory.mktemp("site")
     for part in ("docs", "gallery", "bn_tutorial"):  # so that nothing is written into the checkout
         shutil.copytree(
@@ -50,7 +63,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
             folder / part,
             ignore=shutil.ignore_patterns("_build", "auto_examples", "gen_modules", "__pycache__"),
         )
-    for file in ROOT.glob("*.md"):
+    for file in (*ROOT.glob("*.md"), *ROOT.glob("LICENSE*"), ROOT / "pyproject.toml"):
         shutil.copy(file, folder)
     built = Site(folder / "html", folder / "home")
     if STORED.is_dir():

@@ -1,0 +1,175 @@
+"""Every downloadable file, exactly as the site serves it, works in a clean environment."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from urllib.parse import unquote
+from urllib.request import urlopen
+
+import nbformat
+import pandas as pd
+import pytest
+from bs4 import BeautifulSoup
+
+from .conftest import ADDRESS, HTML
+
+PROFILE = os.environ.get("BN_TUTORIAL_PROFILE", "standard")
+EXPERIMENTS = sorted(path.stem for path in (HTML / "auto_examples").glob("*/plot_*.html"))
+#: Scripts that print how long something took: their numbers are never the same twice.
+TIMED = ("plot_23_cost",)
+
+Fetch = Callable[[str, str], Path]
+
+
+@pytest.fixture(scope="session")
+def fetch(address: str, tmp_path_factory: pytest.TempPathFactory) -> Fetch:
+    """Download a file that an experiment's page links to."""
+    folder = tmp_path_factory.mktemp("downloads")
+
+    def download(name: str, ending: str) -> Path:
+        (page,) = (HTML / "auto_examples").glob(f"*/{name}.html")
+        links = BeautifulSoup(page.read_text(), "html.parser").select(f"a[href$='{name}{ending}']")
+        links_to = {str(link["href"]).rpartition("_downloads/")[2] for link in links}
+        (place,) = links_to
+        path = folder / f"{name}{ending}"
+        path.write_bytes(urlopen(f"{address}_downloads/{place}").read())
+        return path
+
+    return download
+
+
+@pytest.fixture(scope="session")
+def python(fetch: Fetch, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make a clean environment from the requirements in a zip; return its interpreter."""
+    folder = tmp_path_factory.mktemp("environment")
+    with zipfile.ZipFile(fetch(EXPERIMENTS[0], ".zip")) as content:
+        content.extract("requirements.txt", folder)
+    python = folder / "env" / "bin" / "python"
+    install: list[str | Path]
+    if uv := shutil.which("uv"):  # which is quicker
+        run([uv, "venv", "-q", "-p", sys.executable, folder / "env"], folder)
+        install = [uv, "pip", "install", "-q", "--python", python]
+    else:
+        run([sys.executable, "-m", "venv", folder / "env"], folder)
+        install = [python, "-m", "pip", "install", "-q"]
+    run([*install, "-r", folder / "requirements.txt"], folder)
+    # what a notebook server brings along: pip for %pip, and the command that runs notebooks
+    run([*install, "pip", "nbconvert"], folder)
+    return python
+
+
+@pytest.fixture(scope="session")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the storage folder: an empty one in `smoke`, else the one with the build's runs."""
+    if PROFILE == "smoke" or "BN_TUTORIAL_HOME" not in os.environ:
+        return tmp_path_factory.mktemp("home")
+    return Path(os.environ["BN_TUTORIAL_HOME"])
+
+
+def run(command: Sequence[str | Path], folder: Path, **variables: str) -> str:
+    """Run a command outside this environment, in a folder; return what it printed."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    result = subprocess.run(
+        command, cwd=folder, env={**kept, **variables}, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+def printed_on_page(name: str) -> list[str]:
+    (page,) = (HTML / "auto_examples").glob(f"*/{name}.html")
+    blocks = BeautifulSoup(page.read_text(), "html.parser").select(".sphx-glr-script-out pre")
+    return comparable(name, "\n".join(block.get_text() for block in blocks))
+
+
+def comparable(name: str, text: str) -> list[str]:
+    if name in TIMED:
+        text = re.sub(r"[−+-]?\d[\d.,]*|supported|not |contradicted|inconclusive|depends", "", text)
+    return text.split()
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_a_script_and_a_notebook_print_what_the_page_shows(
+    fetch: Fetch, python: Path, home: Path, tmp_path: Path, name: str
+) -> None:
+    expected = printed_on_page(name)
+    assert len(expected) > 10
+    settings = {"BN_TUTORIAL_HOME": str(home), "BN_TUTORIAL_PROFILE": PROFILE}
+    printed = run([python, fetch(name, ".py")], tmp_path, MPLBACKEND="agg", **settings)
+    assert comparable(name, printed) == expected
+
+    notebook = fetch(name, ".ipynb")
+    cells = nbformat.reads(notebook.read_text(), 4).cells
+    assert cells[0].source.startswith(f"%pip install -q {ADDRESS}_static/wheels/bn_tutorial-")
+    convert: list[str | Path] = [
+        python,
+        "-m",
+        "nbconvert",
+        "--to",
+        "notebook",
+        "--execute",
+        notebook,
+    ]
+    run([*convert, "--output-dir", tmp_path], tmp_path, **settings)
+    executed = nbformat.reads((tmp_path / notebook.name).read_text(), 4)
+    outputs = [one for cell in executed.cells[1:] for one in cell.get("outputs", [])]
+    text = "\n".join(one.text for one in outputs if one.get("name") == "stdout")
+    assert comparable(name, text) == expected
+    figures = sum("image/png" in one.get("data", {}) for one in outputs)
+    (page,) = (HTML / "auto_examples").glob(f"*/{name}.html")
+    shown = BeautifulSoup(page.read_text(), "html.parser").select("img.sphx-glr-single-img")
+    assert figures == len(shown)
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_a_zip_holds_what_one_needs(fetch: Fetch, name: str) -> None:
+    with zipfile.ZipFile(fetch(name, ".zip")) as content:
+        files = {one: content.read(one) for one in content.namelist()}
+    assert files[f"{name}.py"] == fetch(name, ".py").read_bytes()
+    assert files[f"{name}.ipynb"] == fetch(name, ".ipynb").read_bytes()
+    assert {"LICENSE", "LICENSE-TEXT"} < files.keys()
+    first, *ranges = files["requirements.txt"].decode().splitlines()
+    assert first.startswith(f"bn-tutorial @ {ADDRESS}")
+    assert any(line.startswith("tensorflow>=") for line in ranges)
+    assert not any("==" in line for line in ranges)
+    (page,) = (HTML / "auto_examples").glob(f"*/{name}.html")
+    links = BeautifulSoup(page.read_text(), "html.parser").select(".figure-data a")
+    data = sorted(one for one in files if one.startswith("data/"))
+    assert len(links) == len(data) >= 1
+    for number, link in enumerate(links, start=1):
+        beside_the_page = (page.parent / str(link["href"])).read_bytes()
+        assert beside_the_page == files[f"data/figure-{number}.csv"]
+        assert len(pd.read_csv(io.BytesIO(beside_the_page))) >= 2
+
+
+def test_the_gallery_as_a_whole_can_be_taken_along(html: Path, fetch: Fetch) -> None:
+    for ending, kind in ((".py", "python"), (".ipynb", "jupyter")):
+        (path,) = html.glob(f"_downloads/*/auto_examples_{kind}.zip")
+        with zipfile.ZipFile(path) as content:
+            for name in EXPERIMENTS:
+                (inside,) = (one for one in content.namelist() if one.endswith(f"{name}{ending}"))
+                assert content.read(inside) == fetch(name, ending).read_bytes()
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_the_button_opens_the_notebook_in_colab(html: Path, name: str) -> None:
+    (page,) = (html / "auto_examples").glob(f"*/{name}.html")
+    (button,) = BeautifulSoup(page.read_text(), "html.parser").select(".downloads a[href*=colab]")
+    target = unquote(str(button["href"]).partition("#fileId=")[2])
+    assert target.startswith(ADDRESS)
+    assert (html / target.removeprefix(ADDRESS)).name == f"{name}.ipynb"
+    assert json.loads((html / target.removeprefix(ADDRESS)).read_text())["nbformat"] == 4
+
+
+def test_the_ledger_can_be_read(html: Path) -> None:
+    assert len(pd.read_csv(html / "ledger.csv")) >= 9
+    assert len(json.loads((html / "ledger.json").read_text())["claims"]) >= 9

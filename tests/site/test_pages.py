@@ -1,0 +1,121 @@
+"""The built pages, in any profile: figures, cells, links, and nothing from elsewhere."""
+
+import re
+from pathlib import Path
+from urllib.parse import unquote, urldefrag, urlsplit
+
+import pandas as pd
+import pytest
+
+from .conftest import SCRIPTS, WRITTEN, Site
+
+
+def test_every_figure_is_there_and_has_a_written_alternative(site: Site) -> None:
+    figures = 0
+    for name, page in site.pages.items():
+        for image in page.select("article img"):
+            source = (site.html / name).parent / unquote(str(image["src"]))
+            alt = str(image.get("alt", ""))
+            assert source.is_file(), f"{name} lacks {source.name}"
+            assert len(alt.split()) > 3, f"{name}: {source.name} has the alternative text {alt!r}"
+            figures += "sphx_glr_plot" in source.name
+    assert figures >= 50
+
+
+def test_figures_follow_the_colour_scheme(site: Site) -> None:
+    figures = list((site.html / "_images").glob("*.svg"))
+    assert len(figures) >= 50
+    for file in figures:
+        text = file.read_text()
+        assert "prefers-color-scheme:dark" in text
+        assert "var(--ink)" in text
+        assert "#1f2328;" not in text.partition("</style>")[2]
+
+
+def test_the_numbers_of_every_figure_can_be_taken_along(site: Site) -> None:
+    figures = 0
+    for name, page in site.pages.items():
+        shown = [image for image in page.select("article img[src$='.svg']") if "thumb" not in str(image["src"])]  # fmt: skip
+        links = page.select(".figure-data a[download]")
+        assert len(links) == len(shown), name
+        for link in links:
+            table = pd.read_csv((site.html / name).parent / str(link["href"]))
+            assert {"panel", "kind"} <= set(table), f"{name}: {link['href']}"
+        figures += len(shown)
+    assert figures >= 50
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
+def test_a_card_says_the_question_and_the_verdict(site: Site, script: Path) -> None:
+    title = site.pages[f"auto_examples/{script.parent.name}/{script.stem}.html"].h1
+    cards = [
+        card
+        for card in site.pages["auto_examples/index.html"].select(".sphx-glr-thumbcontainer")
+        if card.select(f"a[href$='{script.stem}.html'], img[src*='{script.stem}']")
+    ]
+    (card,) = cards
+    question = card.select_one(".sphx-glr-thumbnail-title")
+    assert title is not None
+    assert question is not None
+    assert question.get_text().strip() == title.get_text().removesuffix("#").strip()
+    assert card.select(".card-verdicts .verdict")
+
+
+def test_an_executed_page_says_how_it_was_made(site: Site) -> None:
+    for name, page in site.pages.items():
+        executed = (name.startswith("auto_examples/") and "/plot_" in name) or page.select(".cell")
+        box = page.select_one(".made-with")
+        assert (box is not None) == bool(executed), name
+        if box is not None:
+            terms = [term.get_text() for term in box.select("dt")]
+            assert terms == ["Built", "Profile", "Device", "Versions", "Data", "Seeds", "Seconds"]
+            assert all(value.get_text().strip() for value in box.select("dd"))
+
+
+@pytest.mark.parametrize("name", [name for name in WRITTEN if "{code-cell}" in WRITTEN[name]])
+def test_every_cell_was_executed(site: Site, name: str) -> None:
+    cells = site.pages[name].select(".cell")
+    assert len(cells) == WRITTEN[name].count("{code-cell}") - WRITTEN[name].count("[remove-cell]")
+    assert all(cell.select(".cell_output") for cell in cells)
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in WRITTEN if re.match(r"(learn|practice)/(?!index)", name)]
+)
+def test_a_teaching_page_says_what_it_needs_and_leads_on(site: Site, name: str) -> None:
+    page = site.pages[name]
+    start = page.select_one(".admonition")
+    assert start is not None
+    assert re.search(r"Before you start.* \d+ minutes", " ".join(start.get_text().split()))
+    links = {str(link["href"]) for link in page.select("article a[href]")}
+    assert any("auto_examples/" in link for link in links)
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
+def test_an_experiment_leads_to_the_pages_that_explain_it(site: Site, script: Path) -> None:
+    page = site.pages[f"auto_examples/{script.parent.name}/{script.stem}.html"]
+    links = [str(link["href"]) for link in page.select("article a[href]")]
+    assert any(link.startswith(("../../learn/", "../../practice/")) for link in links)
+
+
+def test_every_link_within_the_site_leads_somewhere(site: Site) -> None:
+    pages = site.pages
+    for name, page in pages.items():
+        for link in page.select("a[href]"):
+            url, anchor = urldefrag(str(link["href"]))
+            if urlsplit(url).scheme:
+                continue
+            target = (
+                ((site.html / name).parent / unquote(url)).resolve() if url else site.html / name
+            )
+            assert target.exists(), f"{name} links to {url}"
+            if anchor and target.suffix == ".html":
+                other = pages[target.relative_to(site.html.resolve()).as_posix()] if url else page
+                assert other.find(id=anchor), f"{name} links to {url}#{anchor}"
+
+
+def test_no_page_asks_another_host_for_anything(site: Site) -> None:
+    for name, page in site.pages.items():
+        for tag in page.select("script[src], img[src], iframe[src], link[rel=stylesheet][href]"):
+            address = str(tag.get("src") or tag.get("href"))
+            assert not urlsplit(address).netloc, f"{name} asks for {address}"
