@@ -100,7 +100,6 @@ html_theme_options = {
     "collapse_navigation": True,
     "header_links_before_dropdown": 6,
     "navigation_with_keys": False,
-    "article_footer_items": ["made-with"],
     "footer_start": ["copyright"],
     "footer_end": ["provenance"],
 }

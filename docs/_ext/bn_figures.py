@@ -72,6 +72,8 @@ def _first_panel(figure: Any) -> str:
         if legend:
             legend.remove()
     figure.suptitle("")
+    for text in first.texts:
+        text.remove()
     figure.set_size_inches(3.6, 2.4)
     first.set_subplotspec(figure.add_gridspec(1, 1)[0])
     return figures.to_svg(figure)
@@ -125,7 +127,7 @@ def _finish_raw(raw: nodes.raw, tally: str) -> None:
     if "sphx-glr-thumbcontainer" in html:
         html = re.sub(r' tooltip="[^"]*"', "", html)
     elif "sphx-glr-thumbnail-title" in html:
-        html = "</div>".join([*html.split("</div>")[:-2], f"</div>{tally}", ""])
+        html = html.replace("</div>", f"</div>{tally}", 1)  # after the title
     elif "sg-tag-list" in html:  # an empty list for tags, which nothing here has
         html = ""
     raw.children = [nodes.Text(html)]

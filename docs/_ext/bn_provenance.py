@@ -55,7 +55,7 @@ def take_running_time(app: Sphinx, doctree: nodes.document) -> None:
 
 
 def add_to_page(app: Sphinx, page: str, template: str, context: dict[str, Any], tree: Any) -> None:
-    """Tell the template what an executed page ran on, and how long."""
+    """Say below an executed page what it ran on, and how long."""
     executed = getattr(app.env, "nb_metadata", {}).get(page, {}).get("exec_data")
     if group := experiment(page):
         found = evidence.recall(group)
@@ -70,6 +70,8 @@ def add_to_page(app: Sphinx, page: str, template: str, context: dict[str, Any], 
         }
     elif executed:
         context["executed"] = {"seconds": executed["runtime"]}
+    if "executed" in context:
+        context["body"] += app.builder.templates.render("made-with.html", context)
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
