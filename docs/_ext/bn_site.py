@@ -136,6 +136,16 @@ def copy_mathjax(app: Sphinx, exception: Exception | None) -> None:
         shutil.copy2(source / "tex-chtml.js", target)
 
 
+def add_own_script(
+    app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: Any
+) -> None:
+    """Load ``_static/<page>.js``, and what such scripts share, on the one page that has it."""
+    if (app.srcdir / "_static" / f"{pagename}.js").exists():
+        app.add_css_file("interactive.css")
+        for script in ("interactive.js", f"{pagename}.js"):
+            app.add_js_file(script, loading_method="defer")
+
+
 # what a page prints must not depend on what was trained by this build
 training.REPORT_TO = sys.__stderr__
 
@@ -144,5 +154,6 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.add_role("evidence", Evidence())
     app.add_role("minutes", Minutes())
     app.connect("builder-inited", prune, priority=400)
+    app.connect("html-page-context", add_own_script)
     app.connect("build-finished", copy_mathjax)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
