@@ -146,7 +146,7 @@ def interactive(name: str, data: Mapping[str, object]) -> None:
     from IPython.display import display
 
     numbers = json.dumps(data).replace("</", r"<\/")
-    note = "The figure that stands here can be moved, but only with JavaScript."
+    note = "Here stands a figure that you can move: on the site, with JavaScript."
     html = (
         f'<div class="interactive" id="{name}">'
         f'<script type="application/json">{numbers}</script>'

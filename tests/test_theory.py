@@ -148,7 +148,7 @@ def test_a_distribution_without_tails_is_the_least_noisy() -> None:
     mean, std = batch_noise([4, 64], kurtosis=1)
     assert list(mean) == [0.5, 0.125]
     assert list(std) == [0, 0]
-    with pytest.raises(ValueError, match="kurtosis=0.9 is impossible"):
+    with pytest.raises(ValueError, match=r"kurtosis=0\.9 is impossible"):
         batch_noise(4, kurtosis=0.9)
 
 

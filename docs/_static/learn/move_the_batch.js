@@ -47,8 +47,9 @@ interactive.fill("move-figure", (data) => {
   const trained = make("output", { "aria-live": "polite" });
   const buttons = make(
     "div", { class: "buttons" },
-    button("Train one step", () => train(1)), button("Train 100 steps", () => train(100)), trained,
+    button("Train one step", () => train(1)), button("Train 100 steps", () => train(100)),
     button("Start again", () => { form.reset(); moving = start; steps = 0; chosen = -1; }),
+    trained,
   );
   function button(text, act) {
     const element = make("button", { type: "button" }, text);

@@ -47,7 +47,7 @@ interactive.fill("noise-figure", (data) => {
   const panels = {
     mean: around(0, -2, [-2, -1, 0, 1, 2], "Batch mean", "Histogram of the batch means"),
     std: around(1, 0, [0, 0.5, 1, 1.5, 2], "Batch standard deviation", "Histogram of the batches' standard deviations"),
-    output: around(0, -2, [-2, -1, 0, 1, 2], "Output of the average image", "Histogram of the outputs"),
+    output: around(0, -2, [-2, -1, 0, 1, 2], "Average image’s output", "Histogram of the outputs"),
   };
   const size = slider("batch size", [1, data.laws.length, 1], 3); // as a power of two
   const again = make("button", { type: "button" }, "Draw again");
@@ -67,7 +67,7 @@ interactive.fill("noise-figure", (data) => {
         ...bars(found[name], low, high), ...axis(low, high, ticks, HEIGHT), rule("truth", truth),
         rule("law", truth - law[name]), rule("law", truth + law[name]),
       );
-      say(numbers, `average ${format(mean)}, scatter ${format(Math.sqrt(variance), 3)} (law: ${format(law[name], 3)})`);
+      say(numbers, `\naverage ${format(mean)}\nscatter ${format(Math.sqrt(variance), 3)}, law ${format(law[name], 3)}`);
     }
   }
 
