@@ -151,7 +151,9 @@ interactive.fill("move-figure", (data) => {
     drawing.addEventListener("pointerdown", (event) => {
       if (event.clientY - drawing.getBoundingClientRect().top > (TOP + BOTTOM) / 2) return;
       const distances = inputs().map((value) => Math.abs(value - valueAt(event)));
-      chosen = distances.indexOf(Math.min(...distances));
+      const nearest = Math.min(...distances);
+      if (nearest > 0.1 * (high - low)) return;
+      chosen = distances.indexOf(nearest);
       drawing.setPointerCapture(event.pointerId);
     });
     drawing.addEventListener("pointermove", (event) => {
