@@ -67,7 +67,7 @@ interactive.fill("noise-figure", (data) => {
         ...bars(found[name], low, high), ...axis(low, high, ticks, HEIGHT), rule("truth", truth),
         rule("law", truth - law[name]), rule("law", truth + law[name]),
       );
-      say(numbers, `\naverage ${format(mean)}\nscatter ${format(Math.sqrt(variance), 3)}, law ${format(law[name], 3)}`);
+      say(numbers, `average ${format(mean)}\nscatter ${format(Math.sqrt(variance), 3)}, law ${format(law[name], 3)}`);
     }
   }
 
