@@ -8,6 +8,7 @@ seeds, a bold one for their mean, a band for its 95 % interval.
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 from xml.sax.saxutils import escape, unescape
@@ -156,6 +157,31 @@ def inline() -> None:
     plt.rcParams.update(STYLE)
     shell.run_line_magic("config", "InlineBackend.figure_formats = ['svg']")
     shell.display_formatter.formatters["image/svg+xml"].for_type(Figure, to_svg)
+
+
+def interactive(name: str, data: Mapping[str, object]) -> None:
+    """Give an interactive figure its place on a page of the site, and its numbers.
+
+    The script of the page draws the figure there; without it, nothing but a note appears.
+    It must run in a Jupyter kernel.
+
+    Parameters
+    ----------
+    name : str
+        The identifier by which the script finds the place.
+    data : mapping of str to object
+        What the script shows, ready for JSON.
+    """
+    from IPython.display import display
+
+    numbers = json.dumps(data).replace("</", r"<\/")
+    note = "Here stands a figure that you can move: on the site, with JavaScript."
+    html = (
+        f'<div class="interactive" id="{name}">'
+        f'<script type="application/json">{numbers}</script>'
+        f"<noscript><p>{note}</p></noscript></div>"
+    )
+    display({"text/html": html, "text/plain": note}, raw=True)
 
 
 def curve(axes: Axes, runs: Runs, metric: str, *, color: str | None = None) -> None:

@@ -127,6 +127,42 @@ def expected_variance_ratio(count: ArrayLike) -> Array:
     return result
 
 
+def batch_noise(count: ArrayLike, kurtosis: float = 3.0) -> tuple[Array, Array]:
+    """Return how far the mean and the standard deviation of a batch scatter by chance.
+
+    Both are standard deviations over many batches, in units of the population's standard
+    deviation. The first is exact, the second the law for large batches.
+
+    Parameters
+    ----------
+    count : array_like
+        Independent values of a feature in a batch. In a dense network that is the batch size.
+    kurtosis : float
+        The fourth central moment of the values over their squared variance, at least 1:
+        3 for a normal distribution.
+
+    Returns
+    -------
+    mean, std : ndarray, shape of count
+        1 / √count and √((kurtosis − 1) / (4 count)).
+
+    Raises
+    ------
+    ValueError
+        If the kurtosis is below 1, which no distribution has.
+
+    References
+    ----------
+    Casella & Berger (2002), Statistical inference, Theorem 5.2.6 for the mean; for the
+    standard deviation, the variance of the variance (Exercise 5.8) and the delta method
+    (Theorem 5.5.24).
+    """
+    if kurtosis < 1:
+        raise ValueError(f"kurtosis={kurtosis} is impossible: it must be at least 1.")
+    mean: Array = 1 / np.sqrt(np.asarray(count, float))
+    return mean, mean * np.sqrt((kurtosis - 1) / 4)
+
+
 def effective_rate(learning_rate: float, norm_squared: ArrayLike) -> Array:
     """Return the learning rate that counts where only a kernel's direction matters.
 

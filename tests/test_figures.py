@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,11 +10,22 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from bs4 import BeautifulSoup
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb, to_rgba
 from matplotlib.patches import Rectangle
 
-from bn_tutorial.figures import COLORS, INK, STYLE, heatmap, inline, read_data, spread, to_svg
+from bn_tutorial.figures import (
+    COLORS,
+    INK,
+    STYLE,
+    heatmap,
+    inline,
+    interactive,
+    read_data,
+    spread,
+    to_svg,
+)
 
 VALUES = np.array([[0.1, 0.254, 0.5], [0.35, 0.1, 0.45]])
 FAILED = np.array([[0, 0, 3], [1, 0, 0]])
@@ -164,6 +176,22 @@ def test_a_wide_interval_does_not_squeeze_the_curves(axes: Axes) -> None:
     assert [list(np.asarray(line.get_ydata())) for line in seeds] == [[0.4, 0.1], [0.5, 0.9]]
     assert np.asarray(mean.get_ydata()) == pytest.approx([0.45, 0.5])
     assert axes.get_legend_handles_labels()[1] == ["batch norm"]
+
+
+def test_an_interactive_figure_hands_its_numbers_to_the_page(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    shown: list[dict[str, str]] = []
+    monkeypatch.setattr("IPython.display.display", lambda data, raw: shown.append(data))
+    numbers = {"values": [0.1, -2.5], "text": "</script><b>"}
+    interactive("some-figure", numbers)
+    page = BeautifulSoup(shown[0]["text/html"], "html.parser")
+    place = page.select_one("#some-figure")
+    assert place is not None
+    (script,) = place.select("script")
+    assert json.loads(str(script.string)) == numbers
+    assert [child.name for child in place.find_all(recursive=False)] == ["script", "noscript"]
+    assert shown[0]["text/plain"] in place.get_text()
 
 
 def test_inline_figures_need_a_kernel() -> None:

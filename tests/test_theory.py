@@ -13,6 +13,7 @@ from bn_tutorial.models import build
 from bn_tutorial.probes import gradient_norms, weight_geometry
 from bn_tutorial.recipe import Recipe
 from bn_tutorial.theory import (
+    batch_noise,
     effective_rate,
     expected_variance_ratio,
     gradient_growth,
@@ -129,6 +130,26 @@ def test_keras_averages_the_too_small_variance() -> None:
     assert layer.moving_variance.numpy().mean() == pytest.approx(
         expected_variance_ratio(2), rel=0.02
     )
+
+
+@pytest.mark.parametrize(("draw", "kurtosis"), [("standard_normal", 3.0), ("random", 1.8)])
+@pytest.mark.parametrize("count", [32, 128])
+def test_the_statistics_of_a_batch_scatter_as_predicted(
+    draw: str, kurtosis: float, count: int
+) -> None:
+    batches = getattr(np.random.default_rng(0), draw)((10_000, count))
+    population = {"standard_normal": 1.0, "random": math.sqrt(1 / 12)}[draw]
+    measured = batches.mean(1).std() / population, batches.std(1).std() / population
+    # a standard deviation over 10,000 batches is known to 0.7 %
+    assert measured == pytest.approx(batch_noise(count, kurtosis), rel=0.03)
+
+
+def test_a_distribution_without_tails_is_the_least_noisy() -> None:
+    mean, std = batch_noise([4, 64], kurtosis=1)
+    assert list(mean) == [0.5, 0.125]
+    assert list(std) == [0, 0]
+    with pytest.raises(ValueError, match=r"kurtosis=0\.9 is impossible"):
+        batch_noise(4, kurtosis=0.9)
 
 
 # Kernels before a normaliser

@@ -8,6 +8,7 @@ import shutil
 import sys
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from docutils import nodes
 from sphinx.application import Sphinx
@@ -82,6 +83,23 @@ def copy_mathjax(app: Sphinx, exception: Exception | None) -> None:
         shutil.copy2(source / "tex-chtml.js", target)
 
 
+def add_own_script(
+    app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: Any
+) -> None:
+    """Load ``_static/<page>.js``, and what such scripts share, on the one page that has it."""
+    if (app.srcdir / "_static" / f"{pagename}.js").exists():
+        app.add_css_file("interactive.css")
+        for script in ("interactive.js", f"{pagename}.js"):
+            app.add_js_file(script, loading_method="defer")
+
+
+def root_links(app: Sphinx, doctree: nodes.document, page: str) -> None:
+    """Let the links of the page for unknown addresses start at the root: it is shown anywhere."""
+    if page == app.config.notfound_pagename:
+        for link in doctree.findall(nodes.reference):
+            link["refuri"] = app.config.notfound_urls_prefix + link["refuri"]
+
+
 # what a page prints must not depend on what was trained by this build
 training.REPORT_TO = sys.__stderr__
 
@@ -90,5 +108,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.add_role("evidence", Evidence())
     app.add_role("minutes", Minutes())
     app.connect("builder-inited", prune, priority=400)
+    app.connect("html-page-context", add_own_script)
+    app.connect("doctree-resolved", root_links)
     app.connect("build-finished", copy_mathjax)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
