@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import textwrap
 from html import unescape
 from pathlib import Path
 from typing import Any
@@ -74,7 +75,10 @@ def _first_panel(figure: Any) -> str:
     figure.suptitle("")
     for text in first.texts:
         text.remove()
-    figure.set_size_inches(3.6, 2.4)
+    title = first.get_ylabel() or first.get_title("left")
+    first.set_title("\n".join(textwrap.wrap(title, 34)))
+    first.set_ylabel("")
+    figure.set_size_inches(2.9, 2.1)
     first.set_subplotspec(figure.add_gridspec(1, 1)[0])
     return figures.to_svg(figure)
 
@@ -101,7 +105,7 @@ def finish_images(app: Sphinx, doctree: nodes.document) -> None:
 
 
 def _link_data(app: Sphinx, image: nodes.image, number: int) -> bool:
-    """Put the numbers of a figure beside the pages, and a link to them below the figure."""
+    """Put the numbers of a figure beside the pages; below it, a link to them and to itself."""
     try:
         data = figures.read_data(Path(app.srcdir, image["uri"]).read_text("utf-8"))
     except ValueError:
@@ -110,9 +114,12 @@ def _link_data(app: Sphinx, image: nodes.image, number: int) -> bool:
     file = Path(app.outdir, "_data", f"{page.replace('/', '-')}-{number}.csv")
     file.parent.mkdir(exist_ok=True)
     file.write_text(data, "utf-8")
+    root, picture = "../" * page.count("/"), app.env.images[image["uri"]][1]
     link = (
-        f'<p class="figure-data"><a href="{"../" * page.count("/")}_data/{file.name}" download '
-        f'aria-label="data of figure {number} on this page (CSV)">data (CSV)</a></p>'
+        f'<p class="figure-data"><a href="{root}_images/{picture}" '
+        f'aria-label="larger, figure {number} by itself">larger</a> '
+        f'<a href="{root}_data/{file.name}" download '
+        f'aria-label="data (CSV) of figure {number}">data (CSV)</a></p>'
     )
     frame = image
     while isinstance(frame.parent, (nodes.figure, nodes.reference)):
@@ -134,14 +141,12 @@ def _finish_raw(raw: nodes.raw, tally: str) -> None:
 
 
 def _tally(app: Sphinx, group: str) -> str:
-    """Return what came out of an experiment: the verdicts on its primary hypotheses."""
+    """Return what came out of an experiment: on its primary hypotheses, or on what it has."""
     app.env.note_dependency(str(evidence.evidence_path(group)))
     known, recorded = claims.hypotheses(), evidence.recall(group).values()
-    words = [
-        value["word"]
-        for value in recorded
-        if isinstance(value, dict) and "word" in value and known[value["hypothesis"]].primary
-    ]
+    verdicts = [value for value in recorded if isinstance(value, dict) and "word" in value]
+    primary = [value for value in verdicts if known[value["hypothesis"]].primary]
+    words = [value["word"] for value in primary or verdicts]
     marks = (
         badge(word) + (f" × {words.count(word)}" if words.count(word) > 1 else "")
         for word in dict.fromkeys(words)
