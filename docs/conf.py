@@ -109,7 +109,7 @@ if DATA.is_sample:
         "the figures show how the site works, not how batch normalisation does."
     )
 html_static_path, templates_path = ["_static"], ["_templates"]
-html_css_files, html_js_files = ["custom.css"], ["names.js"]
+html_css_files, html_js_files = ["custom.css"], ["theme-gaps.js"]
 html_sidebars = {  # these pages have no subpages to list
     page: []
     for page in (

@@ -1,0 +1,17 @@
+// What the theme leaves out.
+
+// For screen readers and voice control: its navigation toggles have no name, and its search button
+// has another one than it shows.
+document.addEventListener("DOMContentLoaded", () => {
+  for (const button of document.querySelectorAll(".search-button-field"))
+    button.setAttribute("aria-label", button.textContent.replace(/\s+/g, " ").trim());
+  for (const summary of document.querySelectorAll("summary:has(> .toctree-toggle)"))
+    summary.setAttribute("aria-label", "Toggle " + summary.closest("li").querySelector("a").textContent.trim());
+});
+
+// Paper is light, whatever the screen is.
+addEventListener("beforeprint", () => {
+  const { theme } = document.documentElement.dataset;
+  document.documentElement.dataset.theme = "light";
+  addEventListener("afterprint", () => { document.documentElement.dataset.theme = theme; }, { once: true });
+});
