@@ -111,20 +111,23 @@ def _link_data(app: Sphinx, image: nodes.image, number: int) -> bool:
     except ValueError:
         return False
     page = app.env.docname
-    file = Path(app.outdir, "_data", f"{page.replace('/', '-')}-{number}.csv")
-    file.parent.mkdir(exist_ok=True)
-    file.write_text(data, "utf-8")
     root, picture = "../" * page.count("/"), app.env.images[image["uri"]][1]
-    link = (
-        f'<p class="figure-data"><a href="{root}_images/{picture}" '
-        f'aria-label="larger, figure {number} by itself">larger</a> '
-        f'<a href="{root}_data/{file.name}" download '
-        f'aria-label="data (CSV) of figure {number}">data (CSV)</a></p>'
-    )
+    links = [
+        f'<a href="{root}_images/{picture}" aria-label="larger, figure {number} by itself">larger</a>'
+    ]
+    if data.strip():  # a drawing may show no numbers
+        file = Path(app.outdir, "_data", f"{page.replace('/', '-')}-{number}.csv")
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(data, "utf-8")
+        links.append(
+            f'<a href="{root}_data/{file.name}" download aria-label="data (CSV) of figure {number}">'
+            "data (CSV)</a>"
+        )
+    below = nodes.raw("", f'<p class="figure-data">{" ".join(links)}</p>', format="html")
     frame = image
     while isinstance(frame.parent, (nodes.figure, nodes.reference)):
         frame = frame.parent
-    frame.parent.insert(frame.parent.index(frame) + 1, nodes.raw("", link, format="html"))
+    frame.parent.insert(frame.parent.index(frame) + 1, below)
     return True
 
 

@@ -65,7 +65,15 @@ class Ledger(SphinxDirective):
                 f"<td>{links}</td>"
                 f'<td><a href="#{anchor(entry)}"><small>{sources}</small></a></td></tr>'
             )
-        columns = ("", "Claim", "Verdict", "Main effect", "n, device", "Experiments", "Literature")
+        columns = (
+            "No.",
+            "Claim",
+            "Verdict",
+            "Main effect",
+            "n, device",
+            "Experiments",
+            "Literature",
+        )
         head = "".join(f'<th scope="col">{name}</th>' for name in columns)
         table = f'<table class="table ledger"><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
         frame = '<div class="pst-scrollable-table-container" tabindex="0" role="region" aria-label="The ledger">'

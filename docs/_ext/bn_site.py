@@ -93,6 +93,12 @@ def add_own_script(
             app.add_js_file(script, loading_method="defer")
 
 
+def mend_roles(app: Sphinx, page: str, template: str, context: dict[str, Any], tree: Any) -> None:
+    """Make the entries of a list of references its items, as far as screen readers are concerned."""
+    body = context.get("body", "")
+    context["body"] = body.replace('role="doc-biblioentry"', 'role="listitem"')
+
+
 def root_links(app: Sphinx, doctree: nodes.document, page: str) -> None:
     """Let the links of the page for unknown addresses start at the root: it is shown anywhere."""
     if page == app.config.notfound_pagename:
@@ -110,5 +116,6 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("builder-inited", prune, priority=400)
     app.connect("html-page-context", add_own_script)
     app.connect("doctree-resolved", root_links)
+    app.connect("html-page-context", mend_roles)
     app.connect("build-finished", copy_mathjax)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
