@@ -171,7 +171,7 @@ def compare(
     options = {**recipe.norm_options, "size": size // REPLICAS}
     ghost = recipe.but(norm="ghost", norm_options=options)
     devices = {
-        norm: _take(_program(one, data), one, *train, pixels, seed, batches)
+        norm: _take(_program(one, data), one, train, pixels, seed, batches)
         for norm, one in (("batch", recipe), ("ghost", ghost))
     }
     model = build(recipe, seed, shape=data.x_train.shape[1:], classes=len(data.classes))
@@ -251,8 +251,7 @@ def _distance(a: Any, b: Any) -> float:
 def _take(
     program: engine._Program,
     recipe: Recipe,
-    images: Any,
-    labels: Any,
+    train: tuple[Any, Any],
     pixels: tuple[Any, Any],
     seed: int,
     orders: Sequence[_Array],
@@ -263,12 +262,14 @@ def _take(
     values = tf.distribute.get_strategy().experimental_local_results
     trained = []
     for order in orders:
-        loss, accuracy = run(images, labels, order, *pixels)
+        loss, accuracy = run(*train, order, *pixels)
         variables = [
             [value.numpy() for value in values(variable.value)]
             for variable in program.model.variables
         ]
-        trained.append(_Trained(float(loss), float(accuracy), list(map(list, zip(*variables)))))
+        trained.append(
+            _Trained(float(loss), float(accuracy), list(map(list, zip(*variables, strict=True))))
+        )
     return trained
 
 
@@ -331,8 +332,8 @@ def _on_replicas(
             f"train_size={len(used.x_train)} is impossible on replicas with "
             f"batch_size={recipe.batch_size}: the last batch must have at least {REPLICAS} images."
         )
-    pixels = engine.scaling(recipe, data)
-    task = recipe, used.x_train, used.y_train, len(data.classes), pixels, seed, orders, how
+    train, pixels = (used.x_train, used.y_train), engine.scaling(recipe, data)
+    task = recipe, train, len(data.classes), pixels, seed, orders, how
     process, errors = _process()
     try:
         pickle.dump(task, process.stdin)  # type: ignore[arg-type]
@@ -352,7 +353,7 @@ def _on_replicas(
 @functools.cache
 def _process() -> tuple[subprocess.Popen[bytes], IO[bytes]]:
     """Return the process with the replicas, and the file with what it has to complain of."""
-    errors = tempfile.TemporaryFile()
+    errors = tempfile.TemporaryFile()  # noqa: SIM115 (stays open as long as the process)
     command = [sys.executable, "-c", _SCRIPT]
     pipe = subprocess.PIPE
     return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=errors), errors
@@ -379,13 +380,11 @@ def _serve() -> None:
     with strategy.scope():
         while True:
             try:
-                recipe, images, labels, classes, pixels, seed, orders, how = pickle.load(
-                    sys.stdin.buffer
-                )
+                recipe, train, classes, pixels, seed, orders, how = pickle.load(sys.stdin.buffer)
             except EOFError:
                 return
-            program = replicas(
-                engine.signature(recipe)[0], False, images.shape[1:], classes, **how
-            )
-            pickle.dump(_take(program, recipe, images, labels, pixels, seed, orders), answers)
+            shape = train[0].shape[1:]
+            program = replicas(engine.signature(recipe)[0], False, shape, classes, **how)
+            train = tuple(map(tf.constant, train))
+            pickle.dump(_take(program, recipe, train, pixels, seed, orders), answers)
             answers.flush()
