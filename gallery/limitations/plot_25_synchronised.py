@@ -42,8 +42,8 @@ network = Recipe(
     batch_size=32,
     validation=250,  # the test images are then looked at only once
 )
-even = network.but(train_size=64, epochs=4)
-ragged = network.but(batch_size=22, train_size=43, epochs=4)
+even = network.but(train_size=64, epochs=3)
+ragged = network.but(batch_size=22, train_size=43, epochs=3)
 apart = train([even, ragged], data, seeds=range(2), engine=replicas.compare)
 
 # %%
