@@ -148,7 +148,7 @@ for way in ("synchronised", "separate"):
 few, many = 2, 16  # images on a replica
 longer = network.but(epochs=min(budget.epochs, 4))
 images = {  # small batches make many steps
-    few: min(1_200, budget.subset // 4),
+    few: min(800, budget.subset // 4),
     many: min(2_400, budget.subset // 2),
 }
 seeds = range(budget.subset_seeds)
