@@ -10,7 +10,7 @@ statistics to train a detector on up to 128 GPUs, where each has room for few im
 **What you'll do:** train one network on two replicas with a real distribution strategy, with
 synchronised and with separate statistics, and with batches dealt by chance and by class. **What
 you'll see:** what each is equal to on one device, what it costs, and what Keras saves.
-**How long it takes:** a minute or so on two cores; the end of the page says how long it took.
+**How long it takes:** a minute or two on two cores; the end of the page says how long it took.
 **Read with it:** :ref:`practice-alternatives` and :ref:`keras-sync`.
 """
 
@@ -226,8 +226,8 @@ figure.set_label(
 )
 
 # %%
-# With 2 × 16, the rows agree in pairs. With 2 × 2 they need not, seed by seed: the same equations
-# are solved, but over so many steps even rounding grows into another network of the same kind.
+# The first two rows should agree, and the two that follow, but not seed by seed: the steps are the
+# same, yet over hundreds of them even rounding grows into another network of the same kind.
 #
 # The less exact formula
 # ----------------------
