@@ -119,7 +119,7 @@ def violations(page: Page, scheme: Scheme) -> list[str]:
     """Return what axe finds: by all rules on a light page, by those about colours on a dark one."""
     options: dict[str, Any] = {"preload": False}
     if scheme == "dark":  # in which nothing else differs
-        options["runOnly"] = {"type": "tag", "values": ["cat.color"]}
+        options["runOnly"] = {"type": "rule", "values": ["color-contrast", "link-in-text-block"]}
     return [
         f"{one['id']}: {one['help']}: " + " ".join(node["html"] for node in one["nodes"])
         for one in Axe().run(page, options=options).response["violations"]
