@@ -48,7 +48,8 @@ def chosen(session: nox.Session, *flags: str) -> tuple[argparse.Namespace, list[
 def build(session: nox.Session, html: Path, env: dict[str, str]) -> None:
     """Fetch the data, train what is missing and build the site."""
     session.run("bn-tutorial", "data", env=env)
-    session.run("sphinx-build", "-W", "-n", "-q", "-b", "html", "docs", str(html), env=env)
+    trees = f"{html}-doctrees"  # beside the pages, not among them
+    session.run("sphinx-build", "-W", "-n", "-q", "-d", trees, "docs", str(html), env=env)
 
 
 @nox.session

@@ -73,9 +73,11 @@ STYLE: dict[Any, Any] = {
     ),
 }
 
+#: With ``#figure`` at the end of its address, an SVG is shown by itself: large, on its own paper.
 _INK_BY_SCHEME = (
-    f"<style>svg{{--ink:{INK}}}"
-    f"@media (prefers-color-scheme:dark){{svg{{--ink:{INK_DARK}}}}}</style>"
+    f"<style>svg{{--ink:{INK}}}svg:target{{background:#fff;width:max(100%,60rem);height:auto}}"
+    f"@media (prefers-color-scheme:dark){{svg{{--ink:{INK_DARK}}}svg:target{{background:{INK}}}}}"
+    "</style>"
 )
 
 _DATA = '<metadata id="data">', "</metadata>"
@@ -113,8 +115,9 @@ def to_svg(figure: Figure) -> str:
     with io.StringIO() as buffer:
         about = {"Date": None, "Title": str(figure.get_label())}
         figure.savefig(buffer, format="svg", metadata=about)
-        head, mark, tail = buffer.getvalue().replace(INK, "var(--ink)").partition("<defs>")
-    colors = {color: _normalizer(norm) for norm, color in COLORS.items()}
+        drawing = buffer.getvalue().replace("<svg ", '<svg id="figure" ', 1)
+    head, mark, tail = drawing.replace(INK, "var(--ink)").partition("<defs>")
+    colors = {INK: "in black"} | {color: _normalizer(norm) for norm, color in COLORS.items()}
     data = escape(table(figure, colors).to_csv(index=False))
     return f"{head}{_INK_BY_SCHEME}{_DATA[0]}{data}{_DATA[1]}{mark}{tail}"
 

@@ -11,13 +11,17 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.collections import Collection, PathCollection, PolyCollection
 from matplotlib.colors import to_hex
+from matplotlib.contour import ContourSet
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import FixedFormatter, FixedLocator, FuncFormatter
 
 #: The columns of the table; ``line`` counts what is drawn in a panel, from 1.
-COLUMNS = ("panel", "line", "kind", "series", "x", "y", "low", "high", "value")
+COLUMNS = (
+    *("panel", "line", "kind", "series", "x_axis", "y_axis"),
+    *("x", "y", "low", "high", "value"),
+)
 
 
 def table(figure: Figure, colors: Mapping[str, str] | None = None) -> pd.DataFrame:
@@ -34,7 +38,8 @@ def table(figure: Figure, colors: Mapping[str, str] | None = None) -> pd.DataFra
     -------
     pandas.DataFrame
         A row for each point, with `COLUMNS`: the title or the axis of its panel; the number, the
-        kind (line, band, points, bars or cells) and the name of what it belongs to; where it lies,
+        kind (line, band, points, bars or cells) and the name of what it belongs to; the labels of
+        the axes; where it lies,
         in the units of the axes, or by the label of a tick that has one. A band has a ``low`` and a ``high`` in place of ``y``, a coloured
         cell a ``value`` besides. Columns without any value are left out.
     """
@@ -54,7 +59,13 @@ def table(figure: Figure, colors: Mapping[str, str] | None = None) -> pd.DataFra
             if kind == "band" and name == looks_like:
                 name = latest.get(look[0], name)
             latest[look[0]] = name
-            head = {"panel": panel, "line": line, "kind": kind, "series": name}
+            head = {
+                "panel": panel,
+                "line": line,
+                "kind": kind,
+                "series": name,
+                **_axis_labels(axes),
+            }
             rows += [head | _readable(axes, point) for point in points]
     found = pd.DataFrame(rows, columns=pd.Index(COLUMNS))
     return found.dropna(axis="columns", how="all")
@@ -78,6 +89,18 @@ def _tick_labels(axis: Axis) -> dict[float, str]:
     texts = (" ".join(str(text).split()) for text in formatter.format_ticks([*ticks]))
     pairs = zip(map(float, ticks), texts, strict=True)
     return {tick: text for tick, text in pairs if not text.endswith("%")}  # which is a number
+
+
+def _axis_labels(axes: Axes) -> dict[str, str | None]:
+    """Return what is measured along the axes; panels that share an axis share its label."""
+    found = {}
+    for name, get, together in (
+        ("x_axis", Axes.get_xlabel, axes.get_shared_x_axes()),
+        ("y_axis", Axes.get_ylabel, axes.get_shared_y_axes()),
+    ):
+        labels = (get(one) for one in (axes, *together.get_siblings(axes)))
+        found[name] = next((" ".join(label.split()) for label in labels if label), None)
+    return found
 
 
 def _panel(axes: Axes) -> str:
@@ -123,6 +146,8 @@ def _points(axes: Axes, artist: Any) -> tuple[str, list[_Point]]:
     if isinstance(artist, Collection):
         if isinstance(artist, PathCollection):
             return "points", [{"x": x, "y": y} for x, y in np.asarray(artist.get_offsets(), float)]
+        if isinstance(artist, ContourSet):
+            return "", []
         if artist.get_array() is not None:
             return "cells", _cells(artist)
         if isinstance(artist, PolyCollection):

@@ -162,7 +162,7 @@ def test_a_figure_carries_its_numbers(axes: Axes) -> None:
     figure = axes.get_figure(root=True)
     assert figure is not None
     header, *rows = read_data(to_svg(figure)).splitlines()
-    assert header == "panel,line,kind,series,x,y"
+    assert header == "panel,line,kind,series,x,y"  # the axes have no labels
     assert rows == ["panel 1,1,line,batch norm,1.0,0.5", "panel 1,1,line,batch norm,2.0,0.25"]
     with pytest.raises(ValueError, match="carries no data"):
         read_data("<svg></svg>")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import subprocess
 import sys
 import zipfile
@@ -20,6 +22,8 @@ from bn_tutorial import figures
 
 ROOT = Path(__file__).parents[2]
 WHEEL = f"_static/wheels/bn_tutorial-{bn_tutorial.__version__}-py3-none-any.whl"
+_NAMED = re.compile(r"(?s)(?:---\n.*?\n---\n\s*)?\((?P<name>[\w-]+)\)=\n# (?P<title>[^\n]+)")
+_REFERENCE = re.compile(r"`([\w.-]+)`")
 COLAB = "https://colab.research.google.com/#fileId="
 
 
@@ -37,9 +41,37 @@ def requirements(base: str) -> str:
     )
 
 
-def fill_zips(app: Sphinx) -> None:
-    """Put into each experiment's zip what one needs to run it, and the data of its figures."""
+def places(base: str) -> dict[str, tuple[str, str]]:
+    """Return title and address of each page and script, by the name that a reference gives."""
+    found = {}
+    for page in (ROOT / "docs").glob("*/*.md"):
+        if named := _NAMED.match(page.read_text("utf-8")):
+            address = page.relative_to(ROOT / "docs").with_suffix(".html").as_posix()
+            found[named["name"]] = named["title"], base + address
+    for script in (ROOT / "gallery").glob("*/plot_*.py"):
+        _, title, *_ = script.read_text("utf-8").splitlines()
+        group = script.parent.name
+        address = f"auto_examples/{group}/{script.stem}.html"
+        found[f"sphx_glr_auto_examples_{group}_{script.name}"] = title, base + address
+    return found
+
+
+def finish_downloads(app: Sphinx) -> None:
+    """Give the notebooks links, and the zips what one needs to run them."""
     output = Path(app.srcdir, app.config.sphinx_gallery_conf["gallery_dirs"])
+    known = places(app.config.html_baseurl)
+    notebooks = sorted(output.glob("*/plot_*.ipynb"))
+    for path in notebooks:
+        notebook = json.loads(path.read_text("utf-8"))
+        for cell in notebook["cells"]:
+            if cell["cell_type"] == "markdown":
+                cell["source"] = [_linked(text, known) for text in cell["source"]]
+        path.write_text(json.dumps(notebook, indent=1), "utf-8")
+    with zipfile.ZipFile(
+        output / "auto_examples_jupyter.zip", "w", zipfile.ZIP_DEFLATED
+    ) as content:
+        for path in notebooks:
+            content.write(path, path.relative_to(output))
     for path in sorted(output.glob("*/plot_*.zip")):
         with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as content:
             for ending in (".py", ".ipynb"):
@@ -51,6 +83,13 @@ def fill_zips(app: Sphinx) -> None:
                 number = int(figure.stem[-3:])
                 data = figures.read_data(figure.read_text("utf-8"))
                 content.writestr(f"data/figure-{number}.csv", data)
+
+
+def _linked(text: str, known: dict[str, tuple[str, str]]) -> str:
+    """Turn references, of which sphinx-gallery leaves the names, into links."""
+    return _REFERENCE.sub(
+        lambda found: "[{}]({})".format(*known[found[1]]) if found[1] in known else found[0], text
+    )
 
 
 def offer_downloads(app: Sphinx, doctree: nodes.document) -> None:
@@ -85,7 +124,7 @@ def build_wheel(app: Sphinx, exception: Exception | None) -> None:
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
-    app.connect("builder-inited", fill_zips, priority=900)  # after sphinx-gallery
+    app.connect("builder-inited", finish_downloads, priority=900)  # after sphinx-gallery
     app.connect("doctree-read", offer_downloads, priority=900)  # after their addresses were found
     app.connect("build-finished", build_wheel)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

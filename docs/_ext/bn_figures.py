@@ -73,7 +73,7 @@ def _first_panel(figure: Any) -> str:
         if legend:
             legend.remove()
     figure.suptitle("")
-    for text in first.texts:
+    for text in (*figure.texts, *first.texts):
         text.remove()
     title = first.get_ylabel() or first.get_title("left")
     first.set_title("\n".join(textwrap.wrap(title, 34)))
@@ -113,7 +113,7 @@ def _link_data(app: Sphinx, image: nodes.image, number: int) -> bool:
     page = app.env.docname
     root, picture = "../" * page.count("/"), app.env.images[image["uri"]][1]
     links = [
-        f'<a href="{root}_images/{picture}" aria-label="larger, figure {number} by itself">larger</a>'
+        f'<a href="{root}_images/{picture}#figure" aria-label="larger, figure {number} by itself">larger</a>'
     ]
     if data.strip():  # a drawing may show no numbers
         file = Path(app.outdir, "_data", f"{page.replace('/', '-')}-{number}.csv")

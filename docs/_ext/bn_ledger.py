@@ -277,7 +277,9 @@ def _details(entry: dict[str, Any], found_docs: set[str]) -> list[str]:
 
 def _small(part: dict[str, Any]) -> str:
     """Return in small print what the effect is, and the reason for a word that it does not show."""
-    lines = [claims.hypotheses()[part["id"]].effect, part["reason"]]
+    few = part["word"] != "not judged" and part["n"] <= 3
+    provisional = f"provisional: {part['n']} seeds" if few else ""
+    lines = [claims.hypotheses()[part["id"]].effect, part["reason"], provisional]
     return "".join(f"<br><small>{html.escape(line)}</small>" for line in lines if line)
 
 
