@@ -52,7 +52,7 @@ exclude_patterns = ["_build", "**/*.ipynb"]  # sphinx-gallery's notebooks are do
 nitpicky = numfig = True
 nitpick_ignore = [("py:class", "collections.abc.Callable")]
 bibtex_bibfiles = ["references.bib"]
-myst_enable_extensions = ["amsmath", "colon_fence", "deflist", "dollarmath"]
+myst_enable_extensions = ["amsmath", "colon_fence", "deflist", "dollarmath", "substitution"]
 copybutton_exclude = ".linenos, .gp"
 
 # --- what the pages are computed from
@@ -60,6 +60,7 @@ DATA = load_cifar10(PROFILE.source)
 html_baseurl = (
     os.environ.get("BN_TUTORIAL_BASEURL", "https://example.org/bn_tutorial").rstrip("/") + "/"
 )
+myst_substitutions = {"install": f"`pip install {html_baseurl}{bn_downloads.WHEEL}`"}
 DIGEST = bn_site.digest(PROFILE.name, DATA.digest)
 
 sphinx_gallery_conf = {
