@@ -7,9 +7,10 @@ seeds, a bold one for their mean, a band for its 95 % interval.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 from xml.sax.saxutils import escape, unescape
 
@@ -254,7 +255,7 @@ def learning_curves(runs: Runs, metrics: Sequence[str] = ("accuracy", "loss")) -
     matplotlib.figure.Figure
         The figure, with a legend below the panels.
     """
-    with plt.rc_context(STYLE):
+    with _house_style():
         figure, panels = plt.subplots(
             2, len(metrics), figsize=(3.8 * len(metrics), 5.6), sharex=True, squeeze=False
         )
@@ -286,7 +287,7 @@ def batch_size_grid(runs: Runs, metric: str = "accuracy") -> Figure:
         The figure. Training is drawn in the ink's colour, the test curves in that of the
         normaliser.
     """
-    with plt.rc_context(STYLE):
+    with _house_style():
         figure, panels = plt.subplots(2, 2, figsize=(7.6, 5.8), sharex=True, sharey=True)
         recipes = sorted(runs.recipes, key=lambda recipe: recipe.batch_size)
         for axes, recipe in zip(panels.flat, recipes, strict=False):
@@ -324,7 +325,7 @@ def effects(
     matplotlib.figure.Figure
         The figure.
     """
-    with plt.rc_context(STYLE):
+    with _house_style():
         figure, axes = plt.subplots(figsize=(7.2, 1.3 + 0.55 * len(intervals)))
         axes.axvspan(-100 * smallest, 100 * smallest, color=COLORS[None], alpha=0.25, linewidth=0)
         axes.axvline(0, color=INK, linewidth=0.8)
@@ -450,6 +451,15 @@ def mark_sample(figure: Figure, runs: Runs) -> None:
 def percent(share: float, _: object = None) -> str:
     """Return a share in percent, as a tick label."""
     return f"{100 * share:.3g}%"
+
+
+@contextlib.contextmanager
+def _house_style() -> Iterator[None]:
+    # a notebook's backend switches interactive mode on when it is loaded; loaded within the context,
+    # it would be switched off again at the end, and no later figure would be shown
+    plt.draw_if_interactive()  # type: ignore[no-untyped-call]
+    with plt.rc_context(STYLE):
+        yield
 
 
 def _readable(color: tuple[float, ...]) -> str:

@@ -8,12 +8,14 @@ from typing import Any
 import colour
 import matplotlib as mpl
 import matplotlib.pyplot as plt
+import nbformat
 import numpy as np
 import pytest
 from bs4 import BeautifulSoup
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb, to_rgba
 from matplotlib.patches import Rectangle
+from nbclient import NotebookClient
 
 from bn_tutorial.figures import (
     COLORS,
@@ -192,6 +194,18 @@ def test_an_interactive_figure_hands_its_numbers_to_the_page(
     assert json.loads(str(script.string)) == numbers
     assert [child.name for child in place.find_all(recursive=False)] == ["script", "noscript"]
     assert shown[0]["text/plain"] in place.get_text()
+
+
+def test_a_notebook_shows_what_is_drawn_after_a_figure_of_ours() -> None:
+    cells = [
+        "from bn_tutorial.evidence import interval\nfrom bn_tutorial.figures import effects",
+        "figure = effects({'with minus without': interval([0.1, 0.2])})",
+        "import matplotlib.pyplot as plt\nfigure, axes = plt.subplots()",
+    ]
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
+    NotebookClient(notebook, timeout=120).execute()
+    shown = [["image/png" in one.data for one in cell.outputs] for cell in notebook.cells]
+    assert shown == [[], [True], [True]]
 
 
 def test_inline_figures_need_a_kernel() -> None:

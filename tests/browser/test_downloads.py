@@ -92,8 +92,9 @@ def printed_on_page(name: str) -> list[str]:
 
 
 def comparable(name: str, text: str) -> list[str]:
-    """Return the words of an output, without what is never the same twice: times."""
+    """Return the words of an output, without times, and without tables, which notebooks draw."""
     text = re.sub(r"took \d+ s", "took some time", text)
+    text = re.sub(r"(?s)Model: .*?Non-trainable params: [^\n]*", "", text)
     if name in TIMED:
         text = re.sub(r"[−+-]?\d[\d.,]*|supported|not |contradicted|inconclusive|depends", "", text)
     return text.split()
