@@ -5,7 +5,6 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-import colour
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import nbformat
@@ -28,6 +27,9 @@ from bn_tutorial.figures import (
     spread,
     to_svg,
 )
+
+with np.printoptions():  # which it changes for everybody
+    import colour
 
 VALUES = np.array([[0.1, 0.254, 0.5], [0.35, 0.1, 0.45]])
 FAILED = np.array([[0, 0, 3], [1, 0, 0]])

@@ -9,6 +9,7 @@ import sys
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from docutils import nodes
 from sphinx.application import Sphinx
@@ -101,9 +102,9 @@ def mend_roles(app: Sphinx, page: str, template: str, context: dict[str, Any], t
 
 def root_links(app: Sphinx, doctree: nodes.document, page: str) -> None:
     """Let the links of the page for unknown addresses start at the root: it is shown anywhere."""
-    if page == app.config.notfound_pagename:
+    if page == "404":
         for link in doctree.findall(nodes.reference):
-            link["refuri"] = app.config.notfound_urls_prefix + link["refuri"]
+            link["refuri"] = urlsplit(app.config.html_baseurl).path + link["refuri"]
 
 
 # what a page prints must not depend on what was trained by this build

@@ -57,7 +57,16 @@ def python(fetch: Fetch, tmp_path_factory: pytest.TempPathFactory) -> Path:
     install: list[str | Path]
     if uv := shutil.which("uv"):  # which is quicker
         run([uv, "venv", "-q", "-p", sys.executable, folder / "env"], folder)
-        install = [uv, "pip", "install", "-q", "--python", python]
+        install = [
+            uv,
+            "pip",
+            "install",
+            "-q",
+            "--python",
+            python,
+            "--refresh-package",
+            "bn-tutorial",
+        ]
     else:
         run([sys.executable, "-m", "venv", folder / "env"], folder)
         install = [python, "-m", "pip", "install", "-q"]
