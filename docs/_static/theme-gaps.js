@@ -1,10 +1,12 @@
 // What the theme leaves out.
 
-// For screen readers and voice control: its navigation toggles have no name, and its search button
-// has another one than it shows.
+// For screen readers and voice control: its navigation and the toggles in it have no name, and its
+// search button has another one than it shows.
 document.addEventListener("DOMContentLoaded", () => {
   for (const button of document.querySelectorAll(".search-button-field"))
     button.setAttribute("aria-label", button.textContent.replace(/\s+/g, " ").trim());
+  for (const nav of document.querySelectorAll("nav:not([aria-label], [aria-labelledby])"))
+    nav.setAttribute("aria-label", nav.closest("article") ? "Contents" : "Site");
   for (const summary of document.querySelectorAll("summary:has(> .toctree-toggle)"))
     summary.setAttribute("aria-label", "Toggle " + summary.closest("li").querySelector("a").textContent.trim());
 });
