@@ -94,7 +94,7 @@ def visited(browser: Browser, address: str) -> Callable[[str], Visit]:
         with opened(browser) as page:
             visit = listen(page)
             page.goto(address + name, wait_until="networkidle")
-            visit.paint = page.evaluate("window.largestPaint")
+            visit.paint = page.wait_for_function("window.largestPaint").json_value()
             visit.broken = page.evaluate(
                 "[...document.images].filter(i => i.complete && !i.naturalWidth).map(i => i.src)"
             )
