@@ -65,7 +65,8 @@ def docs(session: nox.Session) -> None:
     if options.serve:
         generated = [f"--ignore={folder}/*" for folder in ("*/auto_examples", "*/gen_modules")]
         env["BN_TUTORIAL_SERVE"] = "1"
-        session.run("sphinx-autobuild", *generated, "docs", str(HTML), env=env)
+        trees = f"{HTML}-doctrees"
+        session.run("sphinx-autobuild", *generated, "-d", trees, "docs", str(HTML), env=env)
 
 
 @nox.session(default=False)
