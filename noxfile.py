@@ -31,9 +31,12 @@ def has_gpu() -> bool:
 
 
 def install(session: nox.Session, *groups: str) -> None:
-    """Install the project, for a GPU if there is one, and what the session needs."""
-    project = ".[gpu]" if has_gpu() and sys.platform == "linux" else "."
-    session.install("-q", "-e", project, *nox.project.dependency_groups(PYPROJECT, *groups))
+    """Install the project, for a GPU or a Dask cluster if there is one, and the groups."""
+    extras = ["gpu"] * (has_gpu() and sys.platform == "linux")
+    extras += ["dask"] * ("BN_TUTORIAL_DASK" in os.environ)
+    session.install(
+        "-q", "-e", f".[{','.join(extras)}]", *nox.project.dependency_groups(PYPROJECT, *groups)
+    )
 
 
 @nox.session

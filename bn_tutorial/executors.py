@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import importlib.util
 import multiprocessing
 import os
 import signal
 import warnings
 from collections.abc import Iterator
-from concurrent.futures import Executor, ProcessPoolExecutor
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 
 #: Names the scheduler of the Dask cluster that trains what is trained without saying where.
 VARIABLE = "BN_TUTORIAL_DASK"
@@ -63,8 +65,8 @@ def dask(address: str) -> Iterator[Executor]:
     Raises
     ------
     WorkerError
-        If the package ``distributed`` is missing, no scheduler answers, or a run killed one
-        worker after another.
+        If the package ``distributed`` is missing, no scheduler answers, a worker lacks this
+        package, or a run killed one worker after another.
 
     Warns
     -----
@@ -78,6 +80,8 @@ def dask(address: str) -> Iterator[Executor]:
             'a Dask cluster needs the package distributed: pip install "bn-tutorial[dask]".'
         ) from error
     try:
+        with ThreadPoolExecutor(1) as thread:  # a notebook's own thread runs an event loop already
+            thread.submit(asyncio.run, _greet(address)).result()
         client = Client(address, timeout=DASK_SECONDS, set_as_default=False)
     except (OSError, ValueError) as error:
         raise WorkerError(
@@ -85,7 +89,14 @@ def dask(address: str) -> Iterator[Executor]:
             "the address that it prints, such as tcp://192.168.0.7:8786."
         ) from error
     with client:
-        if not client.scheduler_info()["workers"]:
+        found = client.run(importlib.util.find_spec, __package__, on_error="ignore")
+        for worker, spec in found.items():
+            if spec is None:
+                raise WorkerError(
+                    f"the Dask worker at {worker} has no {__package__}: install the version there "
+                    "that is used here."
+                )
+        if not found:
             warnings.warn(
                 f"the Dask cluster at {address} has no worker yet; training waits for one: "
                 f"start it with “dask worker {address} --nthreads 1”.",
@@ -98,6 +109,14 @@ def dask(address: str) -> Iterator[Executor]:
                 "a run ended one Dask worker after another, most likely for want of memory: start "
                 "fewer workers on each machine, then run again; what is finished is kept."
             ) from error
+
+
+async def _greet(address: str) -> None:
+    """See whether a scheduler answers: Dask's client would wait for ever for some that do not."""
+    from distributed.comm import connect
+
+    comm = await asyncio.wait_for(connect(address), DASK_SECONDS)
+    await comm.close()
 
 
 def from_environment() -> contextlib.AbstractContextManager[Executor | None]:

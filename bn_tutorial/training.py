@@ -10,6 +10,7 @@ import functools
 import hashlib
 import inspect
 import json
+import pickle
 import sys
 import threading
 import time
@@ -180,14 +181,16 @@ def _train_there(
     A worker stores its run itself, as it may outlive this process. If it cannot, or its folder
     of that name is another one, the run is stored here.
     """
-    here = _setting(tasks[0].engine)
-    if here["engine"].startswith("__main__."):
-        raise ValueError("workers cannot import an engine from a script: put it into a module.")
-    images = source_of(data) or data
+    engine = tasks[0].engine
+    if inspect.getmodule(engine).__name__ == "__main__" or engine.__qualname__ != engine.__name__:  # type: ignore[union-attr,attr-defined]
+        raise ValueError("workers cannot import this engine: make it a function of a module.")
+    setting, images = _setting(engine), source_of(data) or data
     runs, futures = [], {}
     try:
         for task in tasks:
-            futures[executor.submit(_work, task, images, data.digest, here)] = task
+            # packed here, so that a worker without one of these classes can say so
+            packed = pickle.dumps((setting, task, images, data.digest))
+            futures[executor.submit(_work, packed)] = task
         for future in as_completed(futures):
             task, run = futures[future], future.result()
             if not task.store.path(task.key).exists():
@@ -212,14 +215,18 @@ _ONE_AT_A_TIME = threading.Lock()
 _IMAGES: dict[str, Dataset] = {}
 
 
-def _work(task: _Task, images: Dataset | str, digest: str, client: dict[str, Any]) -> Run:
-    """Do, in a worker, what the client would have done; `images` may name their source."""
+def _work(packed: bytes) -> Run:
+    """Do, in a worker, what the client would have done."""
+    same = "install the same versions there and here."
     with _ONE_AT_A_TIME:
-        found = _differences(client, _setting(task.engine))
+        try:
+            setting, task, images, digest = pickle.loads(packed)
+        except (ImportError, AttributeError) as error:
+            raise WorkerError(f"a worker lacks what a run needs ({error}): {same}") from error
+        found = _differences(setting, _setting(task.engine))
         if found:
             raise WorkerError(
-                f"a worker would not train as this process does ({', '.join(found)}): install "
-                "the same versions there and here."
+                f"a worker would not train as this process does ({', '.join(found)}): {same}"
             )
         if digest not in _IMAGES:
             try:
@@ -231,7 +238,8 @@ def _work(task: _Task, images: Dataset | str, digest: str, client: dict[str, Any
                 ) from error
             _IMAGES.clear()
             _IMAGES[digest] = loaded
-        return task.run(_IMAGES[digest], lambda: None, lambda error: None)
+        run: Run = task.run(_IMAGES[digest], lambda: None, lambda error: None)
+        return run
 
 
 def run_key(recipe: Recipe, data: Dataset, seed: int, engine: Engine = engine.fit) -> str:
