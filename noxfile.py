@@ -32,11 +32,11 @@ def has_gpu() -> bool:
 
 def install(session: nox.Session, *groups: str) -> None:
     """Install the project, for a GPU or a Dask cluster if there is one, and the groups."""
-    extras = ["gpu"] * (has_gpu() and sys.platform == "linux")
-    extras += ["dask"] * ("BN_TUTORIAL_DASK" in os.environ)
-    session.install(
-        "-q", "-e", f".[{','.join(extras)}]", *nox.project.dependency_groups(PYPROJECT, *groups)
-    )
+    extras = ["gpu"] if has_gpu() and sys.platform == "linux" else []
+    if os.environ.get("BN_TUTORIAL_DASK"):
+        extras.append("dask")
+    project = f".[{','.join(extras)}]" if extras else "."
+    session.install("-q", "-e", project, *nox.project.dependency_groups(PYPROJECT, *groups))
 
 
 @nox.session

@@ -40,7 +40,11 @@ def processes(count: int) -> Iterator[Executor]:
     """
     spawn = multiprocessing.get_context("spawn")  # TensorFlow does not survive a fork
     with ProcessPoolExecutor(count, mp_context=spawn, initializer=_end_at_ctrl_c) as pool:
-        yield pool
+        try:
+            yield pool
+        except KeyboardInterrupt:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
 
 
 def _end_at_ctrl_c() -> None:
@@ -83,7 +87,7 @@ def dask(address: str) -> Iterator[Executor]:
         with ThreadPoolExecutor(1) as thread:  # a notebook's own thread runs an event loop already
             thread.submit(asyncio.run, _greet(address)).result()
         client = Client(address, timeout=DASK_SECONDS, set_as_default=False)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, MemoryError) as error:  # it may read a web page as a size
         raise WorkerError(
             f"no Dask scheduler answers at {address!r}: start one with “dask scheduler”, and give "
             "the address that it prints, such as tcp://192.168.0.7:8786."

@@ -176,7 +176,7 @@ def _train_here(tasks: list[_Task], data: Dataset, report: _Report) -> list[Run]
 def _train_there(
     executor: Executor, tasks: list[_Task], data: Dataset, report: _Report
 ) -> list[Run]:
-    """Let workers train; at an error, cancel what has not begun.
+    """Let workers train; cancel what has not begun at an error (at Ctrl-C, the executor's owner does).
 
     A worker stores its run itself, as it may outlive this process. If it cannot, or its folder
     of that name is another one, the run is stored here.
@@ -202,9 +202,10 @@ def _train_there(
             "a worker process died (was it killed, or is memory short?): what is finished is "
             "kept, so run again, if need be with fewer workers."
         ) from error
-    finally:
+    except Exception:
         for future in futures:
             future.cancel()
+        raise
     return runs
 
 
