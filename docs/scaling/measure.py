@@ -22,6 +22,7 @@ from bn_tutorial import backend, data
 from bn_tutorial.runs import RunStore
 
 HERE = Path(__file__).parent
+COMMAND = "from bn_tutorial.cli import main; main()"
 SWEEPS = {
     "dense": "--norm batch --batch-size 64 --train-size 10000 --epochs 4 --seeds 4",
     "convolutional": "--norm batch --batch-size 128 --train-size 4000 --epochs 2 --seeds 4 "
@@ -37,8 +38,7 @@ def timed(sweep: str, workers: int) -> tuple[dict[str, float], list[object]]:
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         started = time.perf_counter()
         subprocess.run(
-            [sys.executable, "-c", "from bn_tutorial.cli import main; main()", "train"]
-            + [*SWEEPS[sweep].split(), *option],
+            [sys.executable, "-c", COMMAND, "train", *SWEEPS[sweep].split(), *option],
             check=True,
             stdout=subprocess.DEVNULL,
             env={**os.environ, "BN_TUTORIAL_HOME": home},
