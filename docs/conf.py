@@ -40,6 +40,7 @@ extensions = [
     "bn_site",
     "bn_ledger",
     "bn_pages",
+    "bn_scaling",
 ]
 exclude_patterns = ["_build", "**/*.ipynb"]  # sphinx-gallery's notebooks are downloads
 nitpicky = numfig = True

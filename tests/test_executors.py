@@ -275,6 +275,32 @@ def test_ctrl_c_ends_workers_too_and_keeps_what_is_finished(home: Path) -> None:
     assert len(progress) <= len(RunStore().keys()) < 500
 
 
+def test_ctrl_c_leaves_no_task_on_a_cluster(
+    cluster: Any, store: RunStore, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(futures: object) -> NoReturn:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(training, "as_completed", interrupted)
+    (folder / "log").unlink(missing_ok=True)
+    (folder / "wait").touch()
+    with pytest.raises(KeyboardInterrupt), executors.dask(cluster.scheduler_address) as workers:
+        train(
+            Recipe(),
+            engines.dataset(),
+            range(50),
+            store=store,
+            engine=engines.stalled,
+            executor=workers,
+        )
+    (folder / "wait").unlink()
+    until = time.monotonic() + 20
+    while cluster.scheduler.tasks and time.monotonic() < until:
+        time.sleep(0.01)
+    assert not cluster.scheduler.tasks
+    assert len(store.keys()) <= 2
+
+
 # What is refused
 
 
