@@ -26,9 +26,12 @@ class Scaling(SphinxDirective):
         content = json.loads(path.read_text("utf-8"))
         made = content["made"]
         versions = ", ".join(f"{name} {number}" for name, number in made["versions"].items())
-        lines = [
+        intro = (
             f"Measured on {made['date']} from commit `{made['commit']}`, on a machine with "
-            f"{made['cores']} cores (trained on: {made['device']}), with {versions}:",
+            f"{made['cores']} cores (trained on: {made['device']}), with {versions}:"
+        )
+        lines = [
+            intro,
             "",
             "| sweep | workers | seconds | speed-up (95 % interval) | busy cores |",
             "|---|---:|---:|---:|---:|",
