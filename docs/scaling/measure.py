@@ -24,8 +24,8 @@ from bn_tutorial.runs import RunStore
 HERE = Path(__file__).parent
 COMMAND = "from bn_tutorial.cli import main; main()"
 SWEEPS = {
-    "dense": "--norm batch --batch-size 64 --train-size 10000 --epochs 4 --seeds 4",
-    "convolutional": "--norm batch --batch-size 128 --train-size 4000 --epochs 2 --seeds 4 "
+    "dense": "--norm batch --batch-size 64 --train-size 10000 --epochs 10 --seeds 4",
+    "convolutional": "--norm batch --batch-size 128 --train-size 4000 --epochs 5 --seeds 4 "
     "--model cnn --width 16 --depth 2",
 }
 
