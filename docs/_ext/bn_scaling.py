@@ -23,6 +23,8 @@ class Scaling(SphinxDirective):
     def run(self) -> list[nodes.Node]:
         path = Path(self.env.srcdir, MEASURED)
         self.env.note_dependency(str(path))
+        if not path.is_file():
+            return self.parse_text_to_nodes("It has not been measured yet.")
         content = json.loads(path.read_text("utf-8"))
         made = content["made"]
         versions = ", ".join(f"{name} {number}" for name, number in made["versions"].items())
