@@ -31,8 +31,11 @@ def has_gpu() -> bool:
 
 
 def install(session: nox.Session, *groups: str) -> None:
-    """Install the project, for a GPU if there is one, and what the session needs."""
-    project = ".[gpu]" if has_gpu() and sys.platform == "linux" else "."
+    """Install the project, for a GPU or a Dask cluster if there is one, and the groups."""
+    extras = ["gpu"] if has_gpu() and sys.platform == "linux" else []
+    if os.environ.get("BN_TUTORIAL_DASK"):
+        extras.append("dask")
+    project = f".[{','.join(extras)}]" if extras else "."
     session.install("-q", "-e", project, *nox.project.dependency_groups(PYPROJECT, *groups))
 
 

@@ -19,13 +19,15 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
-from bn_tutorial import __version__, recipe, storage
+from bn_tutorial import __version__, executors, recipe, storage
 from bn_tutorial.profiles import profile
 from bn_tutorial.recipe import Recipe
 
 # What needs pandas, SciPy or TensorFlow is imported by the commands that use it: help,
 # errors and `data` come at once.
 if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
     from rich.table import Table
 
     from bn_tutorial.dataset import Dataset
@@ -89,7 +91,7 @@ def _users_errors(*kinds: type[Exception]) -> Iterator[None]:
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="BN_TUTORIAL_HOME names the folder where data and runs are kept. "
     "BN_TUTORIAL_PROFILE (smoke, standard or full) sets how much is trained where no "
-    "option says so.",
+    "option says so. BN_TUTORIAL_DASK names a Dask cluster that trains.",
 )
 @click.version_option(__version__, prog_name="bn-tutorial")
 @click.pass_context
@@ -222,6 +224,18 @@ def _norm_option(text: str) -> tuple[str, float]:
 )
 @_source_option
 @click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Train in N processes at once.  [default: in this one]",
+)
+@click.option(
+    "--dask",
+    metavar="ADDRESS",
+    help="Train on the Dask cluster with this scheduler, for instance tcp://192.168.0.7:8786.  "
+    f"[default: what {executors.VARIABLE} names, if anything]",
+)
+@click.option(
     "--csv",
     "csv_file",
     type=click.Path(path_type=Path),
@@ -239,6 +253,8 @@ def train(
     *,
     seeds: int | None,
     source: str | None,
+    workers: int | None,
+    dask: str | None,
     csv_file: Path | None,
     json_file: Path | None,
     **fields: Any,
@@ -253,13 +269,16 @@ def train(
         if fields["epochs"] is None:
             fields["epochs"] = profile().epochs
         wanted = Recipe(**{**fields, "norm_options": dict(fields["norm_options"])})
+    if workers and dask:
+        raise click.ClickException("--workers and --dask exclude each other: give one of them.")
     _check_targets(csv_file, json_file)
     images = _load(source)
     from bn_tutorial import training
 
     with _users_errors(ValueError):  # only here: a ValueError in training is nobody's typing
         training.check_fits(wanted, images)
-    runs = training.train(wanted, images, range(seeds))
+    with _users_errors(executors.WorkerError), _executor(workers, dask) as executor:
+        runs = training.train(wanted, images, range(seeds), executor=executor)
     _print(_outcomes(runs))
     frame = runs.frame()
     if csv_file:
@@ -267,6 +286,14 @@ def train(
         _write(csv_file, flat.to_csv(index=False, lineterminator="\n"))
     if json_file:
         _write(json_file, frame.to_json(orient="records", indent=1, double_precision=15) + "\n")
+
+
+def _executor(
+    workers: int | None, dask: str | None
+) -> contextlib.AbstractContextManager[Executor | None]:
+    if workers:
+        return executors.processes(workers)
+    return executors.dask(dask) if dask else contextlib.nullcontext()
 
 
 def _outcomes(runs: Runs) -> Table:

@@ -1,27 +1,43 @@
-"""Recipes and seeds in, runs out: what is stored is loaded, the rest is trained."""
+"""Recipes and seeds in, runs out: what is stored is loaded, the rest is trained, here or by workers."""
 
 from __future__ import annotations
 
 import ast
 import contextlib
+import dataclasses
 import datetime
 import functools
 import hashlib
 import inspect
 import json
+import pickle
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import BrokenExecutor, Executor, as_completed
 from types import ModuleType
-from typing import IO, Protocol, Self
+from typing import IO, Any, Protocol, Self
 
 import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from bn_tutorial import backend, dataset, engine, layers, models, probes, recipe, storage
+from bn_tutorial import (
+    backend,
+    dataset,
+    engine,
+    executors,
+    layers,
+    models,
+    probes,
+    recipe,
+    storage,
+)
+from bn_tutorial.data import DataError, load_cifar10, source_of
 from bn_tutorial.dataset import Dataset
 from bn_tutorial.engine import signature
+from bn_tutorial.executors import WorkerError
 from bn_tutorial.recipe import Recipe
 from bn_tutorial.runs import FORMAT, Run, Runs, RunStore
 
@@ -49,6 +65,7 @@ def train(
     *,
     store: RunStore | None = None,
     engine: Engine = engine.fit,
+    executor: Executor | None = None,
 ) -> Runs:
     """Train every recipe with every seed; what is stored already is not trained again.
 
@@ -67,6 +84,10 @@ def train(
         Where runs are kept; None means the storage folder.
     engine : callable
         What trains a network.
+    executor : concurrent.futures.Executor or None
+        Whose workers train, each of them one run at a time; for instance what
+        `bn_tutorial.executors` opens. None means the Dask cluster that ``BN_TUTORIAL_DASK``
+        names, and without that variable this process.
 
     Returns
     -------
@@ -78,6 +99,9 @@ def train(
     ValueError
         If a recipe does not fit the data, or there is no recipe or no seed. Nothing has
         been trained then.
+    WorkerError
+        If the workers cannot be reached, would not train as this process does, lack the images,
+        or die. Finished runs are kept.
     """
     wanted = dict.fromkeys([recipes] if isinstance(recipes, Recipe) else recipes)
     seeds = list(seeds)
@@ -92,23 +116,131 @@ def train(
     keys = {(one, seed): run_key(one, data, seed, engine) for one in wanted for seed in seeds}
     runs = {pair: run for pair, key in keys.items() if (run := store.get(key))}
     missing = sorted((pair for pair in keys if pair not in runs), key=_compiled_together)
-    with _Report(missing) as report:
-        for one, seed in missing:
-            with _alone(store, keys[one, seed]):
-                run = store.get(keys[one, seed])  # another process may have been faster
-                if run is None:
-                    report.begin(one, seed)
-                    started = time.perf_counter()
-                    history = engine(one, data, seed, report.epoch)
-                    seconds = time.perf_counter() - started
-                    run = Run(one, seed, history, _provenance(data, engine, seconds))
-                    try:
-                        store.put(keys[one, seed], run)
-                    except storage.StorageError as error:
-                        report.say(f"This run is not stored: {error}")
-                report.end(run)
-            runs[one, seed] = run
+    tasks = [_Task(*pair, keys[pair], engine, store) for pair in missing]
+    if tasks:
+        given = contextlib.nullcontext(executor) if executor else executors.from_environment()
+        with given as workers, _Report(tasks) as report:
+            if workers:
+                trained = _train_there(workers, tasks, data, report)
+            else:
+                trained = _train_here(tasks, data, report)
+        runs |= {(run.recipe, run.seed): run for run in trained}
     return Runs(runs[pair] for pair in keys)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Task:
+    """A run to be trained, and where it is kept."""
+
+    recipe: Recipe
+    seed: int
+    key: str
+    engine: Engine
+    store: RunStore
+
+    def run(
+        self,
+        data: Dataset,
+        on_epoch: Callable[[], object],
+        unstored: Callable[[storage.StorageError], object],
+    ) -> Run:
+        """Train and store the run, unless another process is doing so: then wait for that."""
+        with _alone(self.store, self.key):
+            run = self.store.get(self.key)
+            if run is None:
+                started = time.perf_counter()
+                history = self.engine(self.recipe, data, self.seed, on_epoch)
+                seconds = time.perf_counter() - started
+                made = _provenance(data, self.engine, seconds)
+                run = Run(self.recipe, self.seed, history, made)
+                self.keep(run, unstored)
+            return run
+
+    def keep(self, run: Run, unstored: Callable[[storage.StorageError], object]) -> None:
+        try:
+            self.store.put(self.key, run)
+        except storage.StorageError as error:
+            unstored(error)
+
+
+def _train_here(tasks: list[_Task], data: Dataset, report: _Report) -> list[Run]:
+    runs = []
+    for task in tasks:
+        report.begin(task.recipe, task.seed)
+        run = task.run(data, report.epoch, report.unstored)
+        report.end(run)
+        runs.append(run)
+    return runs
+
+
+def _train_there(
+    executor: Executor, tasks: list[_Task], data: Dataset, report: _Report
+) -> list[Run]:
+    """Let workers train; cancel what has not begun at an error (at Ctrl-C, the executor's owner does).
+
+    A worker stores its run itself, as it may outlive this process. If it cannot, or its folder
+    of that name is another one, the run is stored here.
+    """
+    engine = tasks[0].engine
+    if inspect.getmodule(engine).__name__ == "__main__" or engine.__qualname__ != engine.__name__:  # type: ignore[union-attr,attr-defined]
+        raise ValueError("workers cannot import this engine: make it a function of a module.")
+    setting, images = _setting(engine), source_of(data) or data
+    runs, futures = [], {}
+    try:
+        for task in tasks:
+            # packed here, so that a worker without one of these classes can say so
+            packed = pickle.dumps((setting, task, images, data.digest))
+            futures[executor.submit(_work, packed)] = task
+        for future in as_completed(futures):
+            task, run = futures[future], future.result()
+            if not task.store.path(task.key).exists():
+                task.keep(run, report.unstored)
+            report.end(run)
+            runs.append(run)
+    except BrokenExecutor as error:
+        raise WorkerError(
+            "a worker process died (was it killed, or is memory short?): what is finished is "
+            "kept, so run again, if need be with fewer workers."
+        ) from error
+    except Exception:
+        for future in futures:
+            future.cancel()
+        raise
+    return runs
+
+
+#: A worker's threads share compiled programs and their variables, so they take turns.
+_ONE_AT_A_TIME = threading.Lock()
+
+#: The images on which a worker has trained last, by digest.
+_IMAGES: dict[str, Dataset] = {}
+
+
+def _work(packed: bytes) -> Run:
+    """Do, in a worker, what the client would have done."""
+    same = "install the same versions there and here."
+    with _ONE_AT_A_TIME:
+        try:
+            setting, task, images, digest = pickle.loads(packed)
+        except (ImportError, AttributeError) as error:
+            raise WorkerError(f"a worker lacks what a run needs ({error}): {same}") from error
+        found = _differences(setting, _setting(task.engine))
+        if found:
+            raise WorkerError(
+                f"a worker would not train as this process does ({', '.join(found)}): {same}"
+            )
+        if digest not in _IMAGES:
+            try:
+                loaded = load_cifar10(images) if isinstance(images, str) else images
+            except DataError as error:
+                raise WorkerError(
+                    f"a worker has no images ({str(error).rstrip('.')}): run “bn-tutorial data” "
+                    "on its machine."
+                ) from error
+            _IMAGES.clear()
+            _IMAGES[digest] = loaded
+        run: Run = task.run(_IMAGES[digest], lambda: None, lambda error: None)
+        return run
 
 
 def run_key(recipe: Recipe, data: Dataset, seed: int, engine: Engine = engine.fit) -> str:
@@ -118,17 +250,50 @@ def run_key(recipe: Recipe, data: Dataset, seed: int, engine: Engine = engine.fi
     (comments and docstrings aside), the versions of Keras, TensorFlow and NumPy, and the
     kind of device.
     """
+    setting = _setting(engine)
     parts = [
         FORMAT,
         recipe.digest,
         seed,
         data.digest,
-        backend.device(),
-        backend.versions(),
-        *map(_code_digest, (*_PASSED_THROUGH, inspect.getmodule(engine))),
-        _engine_name(engine),
+        setting["device"],
+        setting["versions"],
+        *setting["code"].values(),
+        setting["engine"],
     ]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
+
+
+def _setting(engine: Engine) -> dict[str, Any]:
+    """Return what a run depends on besides recipe, seed and data."""
+    modules = {module.__name__: module for module in _PASSED_THROUGH}
+    return {
+        "device": backend.device(),
+        "versions": backend.versions(),
+        "code": {
+            **{name: _code_digest(module) for name, module in modules.items()},
+            "the engine": _code_digest(inspect.getmodule(engine)),
+        },
+        "engine": _engine_name(engine),
+    }
+
+
+def _differences(here: dict[str, Any], there: dict[str, Any]) -> list[str]:
+    """Say in what the settings of a client and of its worker differ."""
+    mine, its = (
+        {"device": one["device"], "engine": one["engine"], **one["versions"]}
+        for one in (here, there)
+    )
+    found = [
+        f"{name} is {its.get(name)} there and {value} here"
+        for name, value in mine.items()
+        if value != its.get(name)
+    ]
+    return found + [
+        f"the code of {name} differs"
+        for name, digest in here["code"].items()
+        if digest != there["code"].get(name)
+    ]
 
 
 @functools.cache  # of the code as it was imported, whatever becomes of the file
@@ -207,7 +372,7 @@ def _alone(store: RunStore, key: str) -> Iterator[None]:
 class _Report:
     """Progress: bars on a terminal, else a line for each run, both on stderr."""
 
-    def __init__(self, missing: list[tuple[Recipe, int]]) -> None:
+    def __init__(self, tasks: list[_Task]) -> None:
         self.file = REPORT_TO or sys.stderr
         self.console = Console(file=self.file, soft_wrap=True, highlight=False)
         self.bars = Progress(
@@ -219,10 +384,10 @@ class _Report:
             TimeRemainingColumn(),
             console=self.console,
             transient=True,
-            disable=not missing or not self.console.is_terminal,
+            disable=not self.console.is_terminal,
         )
-        self.count, self.done = len(missing), 0
-        epochs = sum(one.epochs for one, _ in missing)
+        self.count, self.done = len(tasks), 0
+        epochs = sum(task.recipe.epochs for task in tasks)
         self.overall = self.bars.add_task(f"all {self.count} runs", total=epochs)
         self.current = self.overall
 
@@ -247,6 +412,8 @@ class _Report:
         if self.current != self.overall:
             self.bars.remove_task(self.current)
             self.current = self.overall
+        else:  # workers do not tell of their epochs
+            self.bars.advance(self.overall, run.recipe.epochs)
         images = "validation" if run.recipe.validation else "test"
         right = f"{run.history['val_accuracy'][-1]:.1%} of the {images} images right"
         outcome = "diverged" if run.diverged else right
@@ -254,6 +421,9 @@ class _Report:
             f"[{self.done}/{self.count}] {run.recipe.label}, seed {run.seed}: "
             f"{outcome}, {run.provenance['seconds']:.0f} s"
         )
+
+    def unstored(self, error: storage.StorageError) -> None:
+        self.say(f"This run is not stored: {error}")
 
     def say(self, line: str) -> None:
         if self.console.is_terminal:

@@ -9,7 +9,7 @@ from filelock import FileLock, Timeout
 from sphinx.errors import ConfigError
 
 import bn_tutorial
-from bn_tutorial import load_cifar10, profile
+from bn_tutorial import executors, load_cifar10, profile
 
 HERE = Path(__file__).resolve().parent
 (HERE / "_build").mkdir(exist_ok=True)
@@ -17,9 +17,11 @@ _lock = FileLock(HERE / "_build" / "building.lock")  # until this process ends
 try:
     _lock.acquire(blocking=False)
     PROFILE = profile()
+    with executors.from_environment():
+        pass  # whoever trains should answer before anything is built
 except Timeout:
     raise ConfigError("another build of this folder is running: wait until it ends.") from None
-except ValueError as error:
+except (ValueError, executors.WorkerError) as error:
     raise ConfigError(str(error)) from None
 sys.path.insert(0, str(HERE / "_ext"))
 
@@ -47,6 +49,7 @@ extensions = [
     "bn_pages",
     "bn_provenance",
     "bn_downloads",
+    "bn_scaling",
 ]
 exclude_patterns = ["_build", "**/*.ipynb"]  # sphinx-gallery's notebooks are downloads
 nitpicky = numfig = True
@@ -115,7 +118,7 @@ html_sidebars = {  # these pages have no subpages to list
     page: []
     for page in (
         *("index", "verdicts", "advantages", "limitations", "notebook", "cifar10"),
-        *("reproduce", "reference", "references"),
+        *("reproduce", "scaling", "reference", "references"),
     )
 }
 html_favicon = "_static/favicon.svg"

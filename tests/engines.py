@@ -10,6 +10,7 @@ import math
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
@@ -61,6 +62,15 @@ def stopped(
     return counted(recipe, data, seed, on_epoch)
 
 
+def failing(
+    recipe: Recipe, data: Dataset, seed: int, on_epoch: Callable[[], object]
+) -> dict[str, list[float]]:
+    """Have a bug that shows in the third run."""
+    if len(calls) == 2:
+        raise ZeroDivisionError
+    return counted(recipe, data, seed, on_epoch)
+
+
 def logged(
     recipe: Recipe, data: Dataset, seed: int, on_epoch: Callable[[], object]
 ) -> dict[str, list[float]]:
@@ -72,6 +82,30 @@ def logged(
         print("in the third run", flush=True)
         signal.pause()
     hashlib.pbkdf2_hmac("sha256", b"", b"", 10**5)
+    return history(recipe, seed)
+
+
+def stalled(
+    recipe: Recipe, data: Dataset, seed: int, on_epoch: Callable[[], object]
+) -> dict[str, list[float]]:
+    """Note each run and its process in a file, and wait for as long as there is a file "wait"."""
+    log = Path(os.environ["ENGINE_LOG"])
+    with log.open("a") as file:
+        file.write(f"{recipe.norm} {seed} {os.getpid()}\n")
+    while log.with_name("wait").exists():
+        time.sleep(0.01)
+    return history(recipe, seed)
+
+
+def deadly(
+    recipe: Recipe, data: Dataset, seed: int, on_epoch: Callable[[], object]
+) -> dict[str, list[float]]:
+    """End the process in the third run, for as long as there is a file "deadly"."""
+    log = Path(os.environ["ENGINE_LOG"])
+    with log.open("a") as file:
+        file.write(f"{recipe.norm} {seed}\n")
+    if log.with_name("deadly").exists() and len(log.read_text().splitlines()) == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
     return history(recipe, seed)
 
 

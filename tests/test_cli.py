@@ -69,7 +69,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Recipe, Dataset, list
     """Replace training by something instant, and return what it was asked for."""
     calls = []
 
-    def train(recipe: Recipe, images: Dataset, seeds: Iterable[int]) -> Runs:
+    def train(recipe: Recipe, images: Dataset, seeds: Iterable[int], executor: None) -> Runs:
         calls.append((recipe, images, list(seeds)))
         return Runs(fake_run(recipe, seed) for seed in calls[-1][2])
 
@@ -208,7 +208,9 @@ def test_diverged_runs_are_shown_and_give_no_mean(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(
         training,
         "train",
-        lambda recipe, *_: Runs([fake_run(recipe, 0), fake_run(recipe, 1, diverged=True)]),
+        lambda recipe, *_, executor: Runs(
+            [fake_run(recipe, 0), fake_run(recipe, 1, diverged=True)]
+        ),
     )
     rows = [line.split() for line in invoke("train", "--source", "sample").stdout.splitlines()]
     assert ["1", "–", "–", "–", "epoch", "1", "1.5"] in rows
@@ -331,7 +333,7 @@ def test_a_write_that_fails_at_the_end_leaves_the_old_file(
 
 
 def test_errors_that_are_not_the_users_are_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
-    def train(*_: object) -> Runs:
+    def train(*_: object, executor: None) -> Runs:
         raise ValueError("a bug")
 
     monkeypatch.setattr(training, "train", train)
@@ -340,7 +342,7 @@ def test_errors_that_are_not_the_users_are_not_hidden(monkeypatch: pytest.Monkey
 
 
 def test_an_interrupt_ends_with_status_130(monkeypatch: pytest.MonkeyPatch) -> None:
-    def train(*_: object) -> Runs:
+    def train(*_: object, executor: None) -> Runs:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(training, "train", train)

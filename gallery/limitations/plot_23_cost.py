@@ -27,6 +27,8 @@ says how long it took.
 # matter. XLA does that; a plain TensorFlow graph does not. So the dense network is timed both ways.
 # (On a CPU, XLA makes convolutions many times slower, so there the convolutional one is a graph.)
 
+from concurrent.futures import ThreadPoolExecutor
+
 from bn_tutorial import Recipe, Runs, load_cifar10, profile, timing, train
 from bn_tutorial.engine import signature
 
@@ -53,8 +55,9 @@ cells = budget.grid(
 )
 
 runs, times = Runs(), {}
+here = ThreadPoolExecutor(1)  # times are taken on this machine, even where a cluster trains
 for network, recipe, engine in cells:
-    for run in train(recipe, data, engine=engine):
+    for run in train(recipe, data, engine=engine, executor=here):
         runs += Runs([run])
         times[network, recipe.batch_size] = run.history
 

@@ -1,0 +1,129 @@
+"""Where runs may be trained besides this process: in local processes, or on a Dask cluster."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib.util
+import multiprocessing
+import os
+import signal
+import warnings
+from collections.abc import Iterator
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+
+#: Names the scheduler of the Dask cluster that trains what is trained without saying where.
+VARIABLE = "BN_TUTORIAL_DASK"
+
+#: For how long a scheduler may be silent.
+DASK_SECONDS = 5
+
+
+class WorkerError(RuntimeError):
+    """Workers cannot do what they were asked for; the message says what to do."""
+
+
+@contextlib.contextmanager
+def processes(count: int) -> Iterator[Executor]:
+    """Start worker processes on this machine, and end them afterwards.
+
+    Parameters
+    ----------
+    count : int
+        How many, from 1. Each is a process of its own with its own TensorFlow, and has its own
+        copy of the images in memory.
+
+    Yields
+    ------
+    Executor
+        For `bn_tutorial.train`.
+    """
+    spawn = multiprocessing.get_context("spawn")  # TensorFlow does not survive a fork
+    with ProcessPoolExecutor(count, mp_context=spawn, initializer=_end_at_ctrl_c) as pool:
+        try:
+            yield pool
+        except KeyboardInterrupt:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _end_at_ctrl_c() -> None:
+    """End at once and in silence: a terminal sends Ctrl-C to the workers, too."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+@contextlib.contextmanager
+def dask(address: str) -> Iterator[Executor]:
+    """Connect to a Dask cluster, and take leave of it afterwards.
+
+    Parameters
+    ----------
+    address : str
+        Of the scheduler, for instance ``"tcp://192.168.0.7:8786"``.
+
+    Yields
+    ------
+    Executor
+        For `bn_tutorial.train`.
+
+    Raises
+    ------
+    WorkerError
+        If the package ``distributed`` is missing, no scheduler answers, a worker lacks this
+        package, or a run killed one worker after another.
+
+    Warns
+    -----
+    UserWarning
+        If the cluster has no worker yet.
+    """
+    try:
+        from distributed import Client, KilledWorker
+    except ImportError as error:
+        raise WorkerError(
+            'a Dask cluster needs the package distributed: pip install "bn-tutorial[dask]".'
+        ) from error
+    try:
+        with ThreadPoolExecutor(1) as thread:  # a notebook's own thread runs an event loop already
+            thread.submit(asyncio.run, _greet(address)).result()
+        client = Client(address, timeout=DASK_SECONDS, set_as_default=False)
+    except (OSError, ValueError, MemoryError) as error:  # it may read a web page as a size
+        raise WorkerError(
+            f"no Dask scheduler answers at {address!r}: start one with “dask scheduler”, and give "
+            "the address that it prints, such as tcp://192.168.0.7:8786."
+        ) from error
+    with client:
+        found = client.run(importlib.util.find_spec, __package__, on_error="ignore")
+        for worker, spec in found.items():
+            if spec is None:
+                raise WorkerError(
+                    f"the Dask worker at {worker} has no {__package__}: install the version there "
+                    "that is used here."
+                )
+        if not found:
+            warnings.warn(
+                f"the Dask cluster at {address} has no worker yet; training waits for one: "
+                f"start it with “dask worker {address} --nthreads 1”.",
+                stacklevel=3,
+            )
+        try:
+            yield client.get_executor()
+        except KilledWorker as error:
+            raise WorkerError(
+                "a run ended one Dask worker after another, most likely for want of memory: start "
+                "fewer workers on each machine, then run again; what is finished is kept."
+            ) from error
+
+
+async def _greet(address: str) -> None:
+    """See whether a scheduler answers: Dask's client would wait for ever for some that do not."""
+    from distributed.comm import connect
+
+    comm = await asyncio.wait_for(connect(address), DASK_SECONDS)
+    await comm.close()
+
+
+def from_environment() -> contextlib.AbstractContextManager[Executor | None]:
+    """Return the Dask cluster that ``BN_TUTORIAL_DASK`` names, as `dask` does; else None."""
+    address = os.environ.get(VARIABLE)
+    return dask(address) if address else contextlib.nullcontext()
