@@ -20,14 +20,26 @@ from bn_tutorial import engine
 from bn_tutorial.backend import keras, tf
 from bn_tutorial.dataset import Dataset
 from bn_tutorial.engine import FIT_METRICS, METRICS, TEST_METRICS, History
-from bn_tutorial.models import build
 from bn_tutorial.probes import sum_over_batches
 from bn_tutorial.recipe import Recipe
 
 
 def suits(recipe: Recipe) -> bool:
-    """Return whether several seeds of a recipe can be trained in one program: dense ones."""
-    return recipe.model == "mlp"
+    """Return whether a recipe can be trained in lockstep.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        What to train.
+
+    Returns
+    -------
+    bool
+        True for a dense network that draws nothing at random in training: without dropout, and
+        with any normaliser but ``"noisy"``. Random draws would be made network by network, and
+        a convolution or a recurrence keeps a GPU busy without company.
+    """
+    return recipe.model == "mlp" and not recipe.dropout and recipe.norm != "noisy"
 
 
 def fit(
@@ -38,7 +50,7 @@ def fit(
     Parameters
     ----------
     recipe, data, seed, on_epoch
-        As in `bn_tutorial.engine.fit`; the network is dense.
+        As in `bn_tutorial.engine.fit`.
 
     Returns
     -------
@@ -48,7 +60,7 @@ def fit(
     Raises
     ------
     ValueError
-        If the network is not dense.
+        If the recipe does not suit.
     """
     (history,) = fit_together(recipe, data, [seed], on_epoch)
     return history
@@ -63,13 +75,12 @@ def fit_together(
     """Train one network for each seed, all of them step by step together.
 
     Each network has the initial weights and the order of the images that it has in
-    `bn_tutorial.engine.fit`, and, where XLA compiles both, its streams of dropout and noise, too;
-    only sums are taken in another order.
+    `bn_tutorial.engine.fit`; only sums are taken in another order.
 
     Parameters
     ----------
     recipe : Recipe
-        What to train: a dense network, with any normaliser, dropout and optimiser.
+        What to train; it must suit (`suits`).
     data : Dataset
         The images.
     seeds : sequence of int
@@ -86,12 +97,12 @@ def fit_together(
     Raises
     ------
     ValueError
-        If the network is not dense.
+        If the recipe does not suit.
     """
     if not suits(recipe):
         raise ValueError(
-            f"model={recipe.model!r} is impossible in lockstep, which trains 'mlp': "
-            "use bn_tutorial.engine.fit."
+            f"{recipe.label!r} cannot be trained in lockstep, which takes model 'mlp' without "
+            "dropout and noise: train it with bn_tutorial.engine.fit."
         )
     shape, classes = data.x_train.shape[1:], len(data.classes)
     program = _program(*engine.signature(recipe), shape, classes, len(seeds))
@@ -150,7 +161,6 @@ class _Program(engine._Program):
 
     def start_all(self, recipe: Recipe, seeds: Sequence[int]) -> None:
         """Put all networks and the optimiser into the state in which a run begins."""
-        shape, classes = self.model.input_shape[1:], self.model.output_shape[-1]
         for place, seed in enumerate(seeds):
             self.start(recipe, seed)
             for stack, variable in self._pairs():
@@ -164,6 +174,22 @@ class _Program(engine._Program):
     def _pairs(self) -> Iterable[tuple[Any, Any]]:
         variables = (*self.model.trainable_variables, *self.model.non_trainable_variables)
         return zip((*self.trained, *self.state), variables, strict=True)
+
+    def _train_with(self, batch_size: int) -> Any:
+        """Return the epoch in batches of that size, a smaller last one in a call of its own.
+
+        Where XLA compiles a loop and a step after it together, that step may be given the
+        variables as they were before the loop.
+        """
+        compiled = super()._train_with(batch_size)
+
+        def run_epoch(images: Any, labels: Any, orders: Any, *pixels: Any) -> Any:
+            whole = len(orders) - len(orders) % batch_size
+            parts = [part for part in (orders[:whole], orders[whole:]) if len(part)]
+            sums = [compiled(images, labels, part, *pixels) for part in parts]
+            return sum(np.array(one) for one in sums) / len(orders)
+
+        return run_epoch
 
     def _train(
         self, batch_size: int, images: Any, labels: Any, orders: Any, shift: Any, scale: Any
@@ -184,7 +210,10 @@ class _Program(engine._Program):
 
         def step(positions: Any) -> Any:
             indices = tf.transpose(tf.gather(orders, positions))  # a row for each network
-            inputs, targets = engine._batch(images, indices, shift, scale), tf.gather(labels, indices)
+            inputs, targets = (
+                engine._batch(images, indices, shift, scale),
+                tf.gather(labels, indices),
+            )
             with tf.GradientTape() as tape:
                 stacks = [
                     [tf.convert_to_tensor(stack) for stack in part]
@@ -193,15 +222,15 @@ class _Program(engine._Program):
                 losses, hits, state = tf.vectorized_map(forward, (inputs, targets, *stacks))
                 # a network's weights move its own loss alone, so the sum has all the gradients
                 loss = tf.reduce_sum(tf.reduce_mean(losses, axis=1))
-            self.optimizer.apply(tape.gradient(loss, self.trained), self.trained)
+            # of a single network they are sparse, for which optimisers have another rule
+            gradients = map(tf.convert_to_tensor, tape.gradient(loss, self.trained))
+            self.optimizer.apply(list(gradients), self.trained)
             for stack, value in zip(self.state, state, strict=True):
                 stack.assign(value)
             return tf.reduce_sum(losses, axis=1), hits
 
-        count = orders.shape[0]
         zero = tf.zeros(orders.shape[1])
-        total, hits = sum_over_batches(step, (zero, zero), tf.range(count), batch_size)
-        return total / count, hits / count
+        return sum_over_batches(step, (zero, zero), tf.range(orders.shape[0]), batch_size)
 
 
 def _stack(variable: Any, count: int) -> Any:
