@@ -1,8 +1,7 @@
 """Several seeds of one recipe in one compiled program.
 
-A step of a small dense network keeps a GPU busy for less time than it takes to start. Here the
-networks of all seeds take each step together: every variable is stacked along a leading axis of
-seeds, the forward pass is mapped over that axis, and the optimiser, which treats each number by
+A step of a small dense network is little work for a GPU, so the networks of all seeds take each
+step together here: every variable is stacked along a leading axis of seeds, the forward pass is mapped over that axis, and the optimiser, which treats each number by
 itself, updates the whole stack. What is measured after an epoch, in large batches, is measured
 network by network by the functions of `bn_tutorial.engine`.
 """
@@ -36,8 +35,8 @@ def suits(recipe: Recipe) -> bool:
     -------
     bool
         True for a dense network that draws nothing at random in training: without dropout, and
-        with any normaliser but ``"noisy"``. Random draws would be made network by network, and
-        a convolution or a recurrence keeps a GPU busy without company.
+        with any normaliser but ``"noisy"``. TensorFlow would make random draws network
+        by network.
     """
     return recipe.model == "mlp" and not recipe.dropout and recipe.norm != "noisy"
 
