@@ -1,9 +1,10 @@
 """Several seeds of one recipe in one compiled program.
 
 A step of a small dense network is little work for a GPU, so the networks of all seeds take each
-step together here: every variable is stacked along a leading axis of seeds, the forward pass is mapped over that axis, and the optimiser, which treats each number by
-itself, updates the whole stack. What is measured after an epoch, in large batches, is measured
-network by network by the functions of `bn_tutorial.engine`.
+step together here: every variable is stacked along a leading axis of seeds, the forward pass is
+mapped over that axis, and the optimiser, which treats each number by itself, updates the whole
+stack. What is measured after an epoch, in large batches, is measured network by network by the
+functions of `bn_tutorial.engine`.
 """
 
 from __future__ import annotations
