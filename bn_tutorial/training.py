@@ -9,6 +9,7 @@ import datetime
 import functools
 import hashlib
 import inspect
+import itertools
 import json
 import pickle
 import sys
@@ -21,7 +22,14 @@ from typing import IO, Any, Protocol, Self
 
 import numpy as np
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from bn_tutorial import (
     backend,
@@ -29,6 +37,7 @@ from bn_tutorial import (
     engine,
     executors,
     layers,
+    lockstep,
     models,
     probes,
     recipe,
@@ -64,13 +73,14 @@ def train(
     seeds: Iterable[int] = (0,),
     *,
     store: RunStore | None = None,
-    engine: Engine = engine.fit,
+    engine: Engine | None = None,
     executor: Executor | None = None,
 ) -> Runs:
     """Train every recipe with every seed; what is stored already is not trained again.
 
     Each finished run is stored at once, so that whatever interrupts the rest loses nothing.
-    A run that diverges is recorded as such, and the others go on.
+    A run that diverges is recorded as such, and the others go on. Seeds that
+    `bn_tutorial.lockstep` trains together finish together.
 
     Parameters
     ----------
@@ -82,8 +92,8 @@ def train(
         With which seeds; they are shared by all recipes, so that differences are paired.
     store : RunStore or None
         Where runs are kept; None means the storage folder.
-    engine : callable
-        What trains a network.
+    engine : callable or None
+        What trains a network. None means `usual_engine` of each recipe.
     executor : concurrent.futures.Executor or None
         Whose workers train, each of them one run at a time; for instance what
         `bn_tutorial.executors` opens. None means the Dask cluster that ``BN_TUTORIAL_DASK``
@@ -116,7 +126,7 @@ def train(
     keys = {(one, seed): run_key(one, data, seed, engine) for one in wanted for seed in seeds}
     runs = {pair: run for pair, key in keys.items() if (run := store.get(key))}
     missing = sorted((pair for pair in keys if pair not in runs), key=_compiled_together)
-    tasks = [_Task(*pair, keys[pair], engine, store) for pair in missing]
+    tasks = [_Task(*pair, keys[pair], engine or usual_engine(pair[0]), store) for pair in missing]
     if tasks:
         given = contextlib.nullcontext(executor) if executor else executors.from_environment()
         with given as workers, _Report(tasks) as report:
@@ -138,24 +148,6 @@ class _Task:
     engine: Engine
     store: RunStore
 
-    def run(
-        self,
-        data: Dataset,
-        on_epoch: Callable[[], object],
-        unstored: Callable[[storage.StorageError], object],
-    ) -> Run:
-        """Train and store the run, unless another process is doing so: then wait for that."""
-        with _alone(self.store, self.key):
-            run = self.store.get(self.key)
-            if run is None:
-                started = time.perf_counter()
-                history = self.engine(self.recipe, data, self.seed, on_epoch)
-                seconds = time.perf_counter() - started
-                made = _provenance(data, self.engine, seconds)
-                run = Run(self.recipe, self.seed, history, made)
-                self.keep(run, unstored)
-            return run
-
     def keep(self, run: Run, unstored: Callable[[storage.StorageError], object]) -> None:
         try:
             self.store.put(self.key, run)
@@ -163,13 +155,44 @@ class _Task:
             unstored(error)
 
 
+def _train(
+    tasks: list[_Task],
+    data: Dataset,
+    on_epoch: Callable[[], object] = lambda: None,
+    unstored: Callable[[storage.StorageError], object] = lambda error: None,
+) -> list[Run]:
+    """Train and store runs that go together; for what another process is training, wait."""
+    with contextlib.ExitStack() as alone:
+        for task in tasks:
+            alone.enter_context(_alone(task.store, task.key))
+        runs = {task.key: run for task in tasks if (run := task.store.get(task.key))}
+        missing = [task for task in tasks if task.key not in runs]
+        if missing:
+            one, seeds = missing[0], [task.seed for task in missing]
+            started = time.perf_counter()
+            if len(seeds) > 1:
+                histories = lockstep.fit_together(one.recipe, data, seeds, on_epoch)
+            else:
+                histories = [one.engine(one.recipe, data, one.seed, on_epoch)]
+            seconds = (time.perf_counter() - started) / len(seeds)
+            for task, history in zip(missing, histories, strict=True):
+                made = _provenance(data, task.engine, seconds)
+                runs[task.key] = Run(task.recipe, task.seed, history, made)
+                task.keep(runs[task.key], unstored)
+        return [runs[task.key] for task in tasks]
+
+
 def _train_here(tasks: list[_Task], data: Dataset, report: _Report) -> list[Run]:
+    def together(task: _Task) -> tuple[Recipe, int | None]:
+        return task.recipe, None if task.engine is lockstep.fit else task.seed
+
     runs = []
-    for task in tasks:
-        report.begin(task.recipe, task.seed)
-        run = task.run(data, report.epoch, report.unstored)
-        report.end(run)
-        runs.append(run)
+    for _, group in itertools.groupby(tasks, together):
+        company = list(group)
+        report.begin(company)
+        for run in _train(company, data, report.epoch, report.unstored):
+            report.end(run)
+            runs.append(run)
     return runs
 
 
@@ -181,20 +204,23 @@ def _train_there(
     A worker stores its run itself, as it may outlive this process. If it cannot, or its folder
     of that name is another one, the run is stored here.
     """
-    engine = tasks[0].engine
-    if inspect.getmodule(engine).__name__ == "__main__" or engine.__qualname__ != engine.__name__:  # type: ignore[union-attr,attr-defined]
-        raise ValueError("workers cannot import this engine: make it a function of a module.")
-    setting, images = _setting(engine), source_of(data) or data
+    for task in tasks:
+        module, name = inspect.getmodule(task.engine), task.engine.__qualname__  # type: ignore[attr-defined]
+        if module.__name__ == "__main__" or name != task.engine.__name__:  # type: ignore[union-attr,attr-defined]
+            raise ValueError("workers cannot import this engine: make it a function of a module.")
+    settings = {task.engine: _setting(task.engine) for task in tasks}
+    images = source_of(data) or data
     runs, futures = [], {}
     try:
         for task in tasks:
             # packed here, so that a worker without one of these classes can say so
-            packed = pickle.dumps((setting, task, images, data.digest))
+            packed = pickle.dumps((settings[task.engine], task, images, data.digest))
             futures[executor.submit(_work, packed)] = task
         for future in as_completed(futures):
             task, run = futures[future], future.result()
             if not task.store.path(task.key).exists():
                 task.keep(run, report.unstored)
+            report.epoch(run.recipe.epochs)  # workers do not tell of each
             report.end(run)
             runs.append(run)
     except BrokenExecutor as error:
@@ -239,18 +265,36 @@ def _work(packed: bytes) -> Run:
                 ) from error
             _IMAGES.clear()
             _IMAGES[digest] = loaded
-        run: Run = task.run(_IMAGES[digest], lambda: None, lambda error: None)
+        (run,) = _train([task], _IMAGES[digest])
         return run
 
 
-def run_key(recipe: Recipe, data: Dataset, seed: int, engine: Engine = engine.fit) -> str:
+def usual_engine(recipe: Recipe) -> Engine:
+    """Return what trains a recipe if nothing else is asked for.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        What is to be trained.
+
+    Returns
+    -------
+    callable
+        On a GPU `bn_tutorial.lockstep.fit` for recipes that suit it, which `train` gives several
+        seeds at a time; else `bn_tutorial.engine.fit`. It does not depend on how many seeds
+        are asked for, or missing, so that all runs of a recipe are of one engine.
+    """
+    return lockstep.fit if backend.GPUS and lockstep.suits(recipe) else engine.fit
+
+
+def run_key(recipe: Recipe, data: Dataset, seed: int, engine: Engine | None = None) -> str:
     """Return the name under which a run is stored: a digest of all that it depends on.
 
     That is the recipe, the seed, the data's contents, the code that training passes through
-    (comments and docstrings aside), the versions of Keras, TensorFlow and NumPy, and the
-    kind of device.
+    (comments and docstrings aside), the engine, the versions of Keras, TensorFlow and NumPy,
+    and the kind of device. Without an engine it is the key for `usual_engine`.
     """
-    setting = _setting(engine)
+    setting = _setting(engine or usual_engine(recipe))
     parts = [
         FORMAT,
         recipe.digest,
@@ -389,7 +433,7 @@ class _Report:
         self.count, self.done = len(tasks), 0
         epochs = sum(task.recipe.epochs for task in tasks)
         self.overall = self.bars.add_task(f"all {self.count} runs", total=epochs)
-        self.current = self.overall
+        self.current: TaskID | None = None
 
     def __enter__(self) -> Self:
         self.bars.start()
@@ -400,20 +444,20 @@ class _Report:
         if kind is KeyboardInterrupt:
             self.say(f"Interrupted: {self.done} of {self.count} runs are finished and kept.")
 
-    def begin(self, recipe: Recipe, seed: int) -> None:
-        self.current = self.bars.add_task(f"{recipe.label}, seed {seed}", total=recipe.epochs)
+    def begin(self, tasks: list[_Task]) -> None:
+        one, seeds = tasks[0].recipe, ", ".join(str(task.seed) for task in tasks)
+        label = f"{one.label}, seed{'s' if len(tasks) > 1 else ''} {seeds}"
+        if self.current is not None:
+            self.bars.remove_task(self.current)
+        self.current = self.bars.add_task(label, total=len(tasks) * one.epochs)
 
-    def epoch(self) -> None:
-        self.bars.advance(self.current)
-        self.bars.advance(self.overall)
+    def epoch(self, count: int = 1) -> None:
+        for bar in (self.current, self.overall):
+            if bar is not None:
+                self.bars.advance(bar, count)
 
     def end(self, run: Run) -> None:
         self.done += 1
-        if self.current != self.overall:
-            self.bars.remove_task(self.current)
-            self.current = self.overall
-        else:  # workers do not tell of their epochs
-            self.bars.advance(self.overall, run.recipe.epochs)
         images = "validation" if run.recipe.validation else "test"
         right = f"{run.history['val_accuracy'][-1]:.1%} of the {images} images right"
         outcome = "diverged" if run.diverged else right
