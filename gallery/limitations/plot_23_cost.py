@@ -55,7 +55,7 @@ cells = budget.grid(
 )
 
 runs, times = Runs(), {}
-here = ThreadPoolExecutor(1)  # times are taken on this machine, even where a cluster trains
+here = ThreadPoolExecutor(1)  # even where a cluster trains, time is taken here
 for network, recipe, engine in cells:
     for run in train(recipe, data, engine=engine, executor=here):
         runs += Runs([run])
