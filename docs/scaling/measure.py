@@ -1,8 +1,10 @@
 """Time `bn-tutorial train` with and without workers; write `measured.json` for *Scaling out*.
 
-Run it on a machine that has nothing else to do: ``python docs/scaling/measure.py --workers 2 4``.
-All arms take turns, in an order drawn anew for each repetition, and each starts with an empty store.
-A sweep whose arms give different numbers is an error.
+Run it on a Linux machine that has nothing else to do: ``python docs/scaling/measure.py --workers
+2 4``. It needs ``bn-tutorial[dask]``. All arms take turns, in an order drawn anew for each
+repetition, and each starts with an empty store and new workers. On the Dask cluster, each worker is
+kept to one core of its own, as if it were a machine. Arms that should give the same numbers and do
+not are an error.
 """
 
 import argparse
@@ -16,7 +18,11 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
+
+import distributed
 
 from bn_tutorial import backend, data
 from bn_tutorial.runs import RunStore
@@ -30,25 +36,64 @@ SWEEPS = {
 }
 
 
-def timed(sweep: str, workers: int) -> tuple[dict[str, float], list[object]]:
-    """Return what a sweep cost, and its histories; 0 workers are the command's own process."""
-    option = ["--workers", str(workers)] if workers else []
+class Arm(NamedTuple):
+    """A sweep, and what trains it: no workers, ``processes`` or a ``cluster``."""
+
+    sweep: str
+    where: str
+    workers: int
+
+
+def timed(arm: Arm) -> tuple[dict[str, float], list[object]]:
+    """Return what the sweep cost, and its histories."""
     with tempfile.TemporaryDirectory() as home:
         Path(home, "data").symlink_to(data.store_path().parent)
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        started = time.perf_counter()
-        subprocess.run(
-            [sys.executable, "-c", COMMAND, "train", *SWEEPS[sweep].split(), *option],
-            check=True,
-            stdout=subprocess.DEVNULL,
-            env={**os.environ, "BN_TUTORIAL_HOME": home},
-        )
-        seconds = time.perf_counter() - started
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        if arm.where == "cluster":
+            with distributed.LocalCluster(
+                n_workers=arm.workers, threads_per_worker=1, processes=True, dashboard_address=":0"
+            ) as cluster, cluster.get_client() as client:  # fmt: skip
+                for core, worker in zip(range(arm.workers), cluster.scheduler.workers, strict=True):
+                    client.run(keep_to, core, workers=[worker])
+                before = sum(client.run(time.process_time).values())
+                cost = command(arm, home, "--dask", cluster.scheduler_address)
+                cost["cpu_seconds"] += sum(client.run(time.process_time).values()) - before
+        else:
+            cost = command(arm, home, *(["--workers", str(arm.workers)] if arm.workers else []))
         runs = sorted(RunStore(Path(home, "runs")).runs(), key=lambda run: run.seed)
+    # a worker trains one run at a time
+    cost["training_seconds"] = sum(run.provenance["seconds"] for run in runs) / max(1, arm.workers)
+    return {name: round(value, 2) for name, value in cost.items()}, [run.history for run in runs]
+
+
+def command(arm: Arm, home: str, *options: str) -> dict[str, float]:
+    """Run the command line, and return its seconds and those of the cores that it used."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    started = time.perf_counter()
+    subprocess.run(
+        [sys.executable, "-c", COMMAND, "train", *SWEEPS[arm.sweep].split(), *options],
+        check=True,
+        stdout=subprocess.DEVNULL,
+        env={**os.environ, "BN_TUTORIAL_HOME": home},
+    )
+    seconds = time.perf_counter() - started
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
     busy = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return {"seconds": round(seconds, 2), "cpu_seconds": round(busy, 2)}, [
-        run.history for run in runs
+    return {"seconds": seconds, "cpu_seconds": busy}
+
+
+def keep_to(core: int) -> None:
+    """Let this process run on one core only; threads and processes to come inherit that."""
+    for thread in Path("/proc/self/task").iterdir():
+        os.sched_setaffinity(int(thread.name), {core})
+
+
+def arms(workers: Sequence[int]) -> list[Arm]:
+    """Return all arms. A cluster is tried with one network only, from one worker on."""
+    cores = os.cpu_count() or 1
+    return [
+        *(Arm(sweep, "here", 0) for sweep in SWEEPS),
+        *(Arm(sweep, "processes", count) for sweep in SWEEPS for count in workers),
+        *(Arm("dense", "cluster", count) for count in (1, *workers) if count <= cores),
     ]
 
 
@@ -61,21 +106,23 @@ def main() -> None:
     commit = subprocess.run(
         [git, "describe", "--always", "--dirty"], check=True, cwd=HERE, capture_output=True, text=True
     ).stdout.strip()  # fmt: skip
-    arms = [(sweep, workers) for sweep in SWEEPS for workers in (0, *options.workers)]
-    measured, found = [], {}
+    tried = arms(options.workers)
+    measured: list[dict[str, Any]] = []
+    found: dict[tuple[str, bool], list[object]] = {}
     for repetition in range(options.repetitions):
-        for sweep, workers in random.sample(arms, len(arms)):
-            cost, histories = timed(sweep, workers)
-            if found.setdefault(sweep, histories) != histories:
-                raise SystemExit(f"{sweep}: {workers} workers do not give the same runs")
-            measured.append({"sweep": sweep, "workers": workers, "repetition": repetition, **cost})
+        for arm in random.sample(tried, len(tried)):
+            cost, histories = timed(arm)
+            # with one core, sums are taken in another order than with several
+            if found.setdefault((arm.sweep, arm.where == "cluster"), histories) != histories:
+                raise SystemExit(f"{arm} does not give the same runs")
+            measured.append({**arm._asdict(), "repetition": repetition, **cost})
             print(measured[-1], flush=True)
     made = {
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "commit": commit,
         "device": backend.device(),
         "cores": os.cpu_count(),
-        "versions": backend.versions(),
+        "versions": {**backend.versions(), "distributed": distributed.__version__},
     }
     content = {"made": made, "sweeps": SWEEPS, "measured": measured}
     (HERE / "measured.json").write_text(json.dumps(content, indent=1) + "\n")
