@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bn_tutorial import agreement, backend, engine, lockstep
+from bn_tutorial import backend, engine, lockstep
 from bn_tutorial.agreement import TOLERANCE
 from bn_tutorial.data import load_cifar10
 from bn_tutorial.dataset import Dataset
@@ -196,12 +196,3 @@ def test_an_engine_that_is_asked_for_is_used(
     assert run.provenance["engine"] == "bn_tutorial.engine.fit"
     (run,) = train(PLAIN, tiny, engine=lockstep.fit)
     assert run.provenance["engine"] == "bn_tutorial.lockstep.fit"
-
-
-# Agreement
-
-
-def test_the_first_epoch_is_the_same_however_it_is_computed(tiny: Dataset) -> None:
-    losses = agreement.first_losses(NORMALIZED, tiny)
-    assert len(losses) == 5
-    assert max(agreement.differences(losses).values()) < TOLERANCE

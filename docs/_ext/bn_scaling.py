@@ -1,4 +1,4 @@
-"""The page *Scaling out*: what was measured with and without workers, as a table."""
+"""The page *Scaling out*: what workers brought, as a table."""
 
 from __future__ import annotations
 
@@ -18,13 +18,11 @@ MEASURED = "scaling/measured.json"
 
 
 class Scaling(SphinxDirective):
-    """``{scaling}``: where it was measured, and a row for each sweep and number of workers."""
+    """``{scaling}``: where it was measured, and a row for each sweep and what trained it."""
 
     def run(self) -> list[nodes.Node]:
         path = Path(self.env.srcdir, MEASURED)
         self.env.note_dependency(str(path))
-        if not path.is_file():
-            return self.parse_text_to_nodes("It has not been measured yet.")
         content = json.loads(path.read_text("utf-8"))
         made = content["made"]
         versions = ", ".join(f"{name} {number}" for name, number in made["versions"].items())
@@ -35,8 +33,8 @@ class Scaling(SphinxDirective):
         lines = [
             intro,
             "",
-            "| sweep | workers | seconds | speed-up (95 % interval) | busy cores |",
-            "|---|---:|---:|---:|---:|",
+            "| sweep | trained by | seconds | training | busy cores | speed-up (95 % interval) |",
+            "|---|---|---:|---:|---:|---:|",
             *_rows(content["measured"]),
             "",
             *(f"- {name}: `bn-tutorial train {args}`" for name, args in content["sweeps"].items()),
@@ -45,21 +43,41 @@ class Scaling(SphinxDirective):
 
 
 def _rows(measured: list[dict[str, Any]]) -> Iterator[str]:
-    """Yield the rows; a speed-up is over the command without workers in the same repetition."""
-    arms: dict[tuple[str, int], dict[int, dict[str, Any]]] = {}
+    """Yield a row for each arm; a speed-up is over another arm in the same repetition."""
+    arms: dict[tuple[str, str, int], dict[int, dict[str, Any]]] = {}
     for one in measured:
-        arms.setdefault((one["sweep"], one["workers"]), {})[one["repetition"]] = one
-    for (sweep, workers), runs in sorted(arms.items()):
-        seconds = interval(run["seconds"] for run in runs.values()).mean
-        busy = interval(run["cpu_seconds"] / run["seconds"] for run in runs.values()).mean
-        speed_up = "–"
-        if workers:
-            alone = arms[sweep, 0]
-            logs = (math.log(alone[at]["seconds"] / runs[at]["seconds"]) for at in runs)
-            found = interval(logs)
-            mean, low, high = (math.exp(value) for value in (found.mean, found.low, found.high))
-            speed_up = f"×{mean:.2f} ({low:.2f} to {high:.2f}, n = {found.n})"
-        yield f"| {sweep} | {workers or 'none'} | {seconds:.0f} | {speed_up} | {busy:.2f} |"
+        arm = one["sweep"], one["where"], one["workers"]
+        arms.setdefault(arm, {})[one["repetition"]] = one
+    for (sweep, where, workers), runs in sorted(arms.items(), key=_rank):
+        seconds, training, busy = (
+            interval(values).mean
+            for values in (
+                [run["seconds"] for run in runs.values()],
+                [run["training_seconds"] for run in runs.values()],
+                [run["cpu_seconds"] / run["seconds"] for run in runs.values()],
+            )
+        )
+        name, base = {
+            "here": ("the command itself", None),
+            "processes": (f"`--workers {workers}`", (sweep, "here", 0)),
+            "cluster": (
+                f"{workers} Dask worker{'s' * (workers > 1)} with a core each",
+                (sweep, "cluster", 1) if workers > 1 else None,
+            ),
+        }[where]
+        gained = f"×{_speed_up(arms[base], runs)}" if base else "–"
+        yield f"| {sweep} | {name} | {seconds:.0f} | {training:.0f} | {busy:.2f} | {gained} |"
+
+
+def _rank(item: tuple[tuple[str, str, int], object]) -> tuple[bool, int, int]:
+    (sweep, where, workers), _ = item
+    return sweep != "dense", ("here", "processes", "cluster").index(where), workers
+
+
+def _speed_up(base: dict[int, dict[str, Any]], runs: dict[int, dict[str, Any]]) -> str:
+    found = interval(math.log(base[at]["seconds"] / run["seconds"]) for at, run in runs.items())
+    mean, low, high = (math.exp(value) for value in (found.mean, found.low, found.high))
+    return f"{mean:.2f} ({low:.2f} to {high:.2f}, n = {found.n})"
 
 
 def setup(app: Sphinx) -> dict[str, bool]:

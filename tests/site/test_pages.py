@@ -1,13 +1,15 @@
 """The built pages, in any profile: figures, cells, links, and nothing from elsewhere."""
 
+import json
 import re
 from pathlib import Path
 from urllib.parse import unquote, urldefrag, urlsplit
 
+import numpy as np
 import pandas as pd
 import pytest
 
-from .conftest import SCRIPTS, WRITTEN, Site
+from .conftest import ROOT, SCRIPTS, WRITTEN, Site
 
 
 def test_every_figure_is_there_and_has_a_written_alternative(site: Site) -> None:
@@ -127,3 +129,19 @@ def test_no_page_asks_another_host_for_anything(site: Site) -> None:
         for tag in page.select("script[src], img[src], iframe[src], link[rel=stylesheet][href]"):
             address = str(tag.get("src") or tag.get("href"))
             assert not urlsplit(address).netloc, f"{name} asks for {address}"
+
+
+def test_scaling_out_shows_what_was_measured(site: Site) -> None:
+    content = json.loads((ROOT / "docs/scaling/measured.json").read_text())
+    table = pd.DataFrame(content["measured"]).pivot(
+        index="repetition", columns=["sweep", "where", "workers"], values="seconds"
+    )
+    assert not table.isna().any(axis=None)
+    rows = site.pages["scaling.html"].select("article table tbody tr")
+    texts = [[cell.get_text() for cell in row.select("td")] for row in rows]
+    assert len(texts) == len(table.columns)
+    shown = {(sweep, name): cells[-1] for sweep, name, *cells in texts}
+    for sweep in content["sweeps"]:
+        ratio = table[sweep, "here", 0] / table[sweep, "processes", 2]
+        assert shown[sweep, "--workers 2"].startswith(f"×{np.exp(np.log(ratio).mean()):.2f} (")
+        assert shown[sweep, "the command itself"] == "–"
