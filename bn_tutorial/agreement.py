@@ -30,8 +30,9 @@ def first_losses(recipe: Recipe, data: Dataset, seed: int = 0) -> dict[str, floa
     -------
     dict of str to float
         The mean loss over the first epoch: compiled by XLA, as `bn_tutorial.engine.fit` does
-        it; without XLA; in lockstep with two other seeds; and, each in a process of its own, on
-        the CPU with one and with two threads. The first three are on a GPU if there is one.
+        it; without XLA; in lockstep with two other seeds; and, each in a process of its own (as of
+        `bn_tutorial.executors.processes`), on the CPU with one and with two threads. The first
+        three are on a GPU if there is one.
 
     Raises
     ------

@@ -50,6 +50,7 @@ with _without_chatter():
     GPUS = tf.config.list_physical_devices("GPU")
     for _gpu in GPUS:
         tf.config.experimental.set_memory_growth(_gpu, True)
+    tf.config.experimental.enable_tensor_float_32_execution(False)  # its products are coarser
     tf.zeros(1)  # starts the devices, which chat once more
 
 

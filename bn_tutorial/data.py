@@ -429,9 +429,11 @@ def _arrays(batches: list[Pixels]) -> tuple[Pixels, Labels]:
 def source_of(data: Dataset) -> str | None:
     """Return the source from which another process can load the same data without fetching them.
 
-    None means that they are not the official data, nor the bundled sample.
+    None means that they are not the bundled sample, nor the official data, or that these are
+    not in the store.
     """
-    return {DIGEST: "store", SAMPLE_SHA256[:16]: "sample"}.get(data.digest)
+    name = {DIGEST: "store", SAMPLE_SHA256[:16]: "sample"}.get(data.digest)
+    return None if name == "store" and not store_path().exists() else name
 
 
 def store_path() -> Path:

@@ -31,7 +31,8 @@ def processes(count: int) -> Iterator[Executor]:
     ----------
     count : int
         How many, from 1. Each is a process of its own with its own TensorFlow, and has its own
-        copy of the images in memory.
+        copy of the images in memory. It imports the script that starts it, so a script must do
+        so below ``if __name__ == "__main__":``.
 
     Yields
     ------
@@ -43,7 +44,7 @@ def processes(count: int) -> Iterator[Executor]:
         try:
             yield pool
         except KeyboardInterrupt:
-            pool.shutdown(wait=False, cancel_futures=True)
+            pool.shutdown(cancel_futures=True)
             raise
 
 
@@ -70,7 +71,7 @@ def dask(address: str) -> Iterator[Executor]:
     ------
     WorkerError
         If the package ``distributed`` is missing, no scheduler answers, a worker lacks this
-        package, or a run killed one worker after another.
+        package, or a run ended one worker after another.
 
     Warns
     -----
@@ -81,16 +82,17 @@ def dask(address: str) -> Iterator[Executor]:
         from distributed import Client, KilledWorker
     except ImportError as error:
         raise WorkerError(
-            'a Dask cluster needs the package distributed: pip install "bn-tutorial[dask]".'
+            "a Dask cluster needs the package distributed: pip install distributed."
         ) from error
     try:
         with ThreadPoolExecutor(1) as thread:  # a notebook's own thread runs an event loop already
             thread.submit(asyncio.run, _greet(address)).result()
         client = Client(address, timeout=DASK_SECONDS, set_as_default=False)
-    except (OSError, ValueError, MemoryError) as error:  # it may read a web page as a size
+    except (OSError, TypeError, ValueError, MemoryError) as error:  # a web page is read as a size
         raise WorkerError(
             f"no Dask scheduler answers at {address!r}: start one with “dask scheduler”, and give "
-            "the address that it prints, such as tcp://192.168.0.7:8786."
+            "the address that it prints, such as tcp://192.168.0.7:8786 (for tls:// Dask's "
+            "configuration must name the certificates)."
         ) from error
     with client:
         found = client.run(importlib.util.find_spec, __package__, on_error="ignore")
@@ -107,7 +109,7 @@ def dask(address: str) -> Iterator[Executor]:
                 stacklevel=3,
             )
         try:
-            yield client.get_executor()
+            yield client.get_executor(pure=False)  # or a run that failed would fail for good
         except KilledWorker as error:
             raise WorkerError(
                 "a run ended one Dask worker after another, most likely for want of memory: start "
@@ -118,8 +120,10 @@ def dask(address: str) -> Iterator[Executor]:
 async def _greet(address: str) -> None:
     """See whether a scheduler answers: Dask's client would wait for ever for some that do not."""
     from distributed.comm import connect
+    from distributed.security import Security
 
-    comm = await asyncio.wait_for(connect(address), DASK_SECONDS)
+    secrets = Security().get_connection_args("client")
+    comm = await asyncio.wait_for(connect(address, **secrets), DASK_SECONDS)
     await comm.close()
 
 

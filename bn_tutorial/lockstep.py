@@ -219,7 +219,9 @@ class _Program(engine._Program):
                     [tf.convert_to_tensor(stack) for stack in part]
                     for part in (self.trained, self.state)
                 ]
-                losses, hits, state = tf.vectorized_map(forward, (inputs, targets, *stacks))
+                losses, hits, state = tf.vectorized_map(
+                    forward, (inputs, targets, *stacks), fallback_to_while_loop=False
+                )
                 # a network's weights move its own loss alone, so the sum has all the gradients
                 loss = tf.reduce_sum(tf.reduce_mean(losses, axis=1))
             # of a single network they are sparse, for which optimisers have another rule

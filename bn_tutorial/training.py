@@ -12,11 +12,12 @@ import inspect
 import itertools
 import json
 import pickle
+import platform
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import BrokenExecutor, Executor, as_completed
+from concurrent.futures import BrokenExecutor, CancelledError, Executor, as_completed
 from types import ModuleType
 from typing import IO, Any, Protocol, Self
 
@@ -54,6 +55,9 @@ from bn_tutorial.runs import FORMAT, Run, Runs, RunStore
 _PASSED_THROUGH = (backend, dataset, engine, layers, models, probes, recipe)
 
 
+#: How many seeds are trained together at most, as they are stored, or lost, together.
+MOST = 16
+
 #: Where progress goes; None means ``sys.stderr``.
 REPORT_TO: IO[str] | None = None
 
@@ -80,7 +84,7 @@ def train(
 
     Each finished run is stored at once, so that whatever interrupts the rest loses nothing.
     A run that diverges is recorded as such, and the others go on. Seeds that
-    `bn_tutorial.lockstep` trains together finish together.
+    `bn_tutorial.lockstep` trains together, at most 16, finish together.
 
     Parameters
     ----------
@@ -111,7 +115,7 @@ def train(
         been trained then.
     WorkerError
         If the workers cannot be reached, would not train as this process does, lack the images,
-        or die. Finished runs are kept.
+        or die, or if the connection to them is lost. Finished runs are kept.
     """
     wanted = dict.fromkeys([recipes] if isinstance(recipes, Recipe) else recipes)
     seeds = list(seeds)
@@ -189,10 +193,12 @@ def _train_here(tasks: list[_Task], data: Dataset, report: _Report) -> list[Run]
     runs = []
     for _, group in itertools.groupby(tasks, together):
         company = list(group)
-        report.begin(company)
-        for run in _train(company, data, report.epoch, report.unstored):
-            report.end(run)
-            runs.append(run)
+        for start in range(0, len(company), MOST):
+            part = company[start : start + MOST]
+            report.begin(part)
+            for run in _train(part, data, report.epoch, report.unstored):
+                report.end(run)
+                runs.append(run)
     return runs
 
 
@@ -209,13 +215,14 @@ def _train_there(
         if module.__name__ == "__main__" or name != task.engine.__name__:  # type: ignore[union-attr,attr-defined]
             raise ValueError("workers cannot import this engine: make it a function of a module.")
     settings = {task.engine: _setting(task.engine) for task in tasks}
-    images = source_of(data) or data
+    # packed here, so that a worker without one of these classes can say so
+    images = pickle.dumps(source_of(data) or data)
     runs, futures = [], {}
+    _IMAGES[data.digest] = data  # for workers that are threads
     try:
         for task in tasks:
-            # packed here, so that a worker without one of these classes can say so
-            packed = pickle.dumps((settings[task.engine], task, images, data.digest))
-            futures[executor.submit(_work, packed)] = task
+            packed = pickle.dumps((settings[task.engine], task))
+            futures[executor.submit(_work, packed, images, data.digest)] = task
         for future in as_completed(futures):
             task, run = futures[future], future.result()
             if not task.store.path(task.key).exists():
@@ -225,13 +232,21 @@ def _train_there(
             runs.append(run)
     except BrokenExecutor as error:
         raise WorkerError(
-            "a worker process died (was it killed, or is memory short?): what is finished is "
-            "kept, so run again, if need be with fewer workers."
+            "a worker process died (was it killed, is memory short, or does the script that "
+            'starts workers lack if __name__ == "__main__"?): what is finished is kept, so run '
+            "again, if need be with fewer workers."
+        ) from error
+    except CancelledError as error:
+        raise WorkerError(
+            "the connection to the workers was lost: what is finished is kept, so run again when "
+            "they can be reached."
         ) from error
     except Exception:
         for future in futures:
             future.cancel()
         raise
+    finally:
+        _IMAGES.pop(data.digest, None)
     return runs
 
 
@@ -242,12 +257,12 @@ _ONE_AT_A_TIME = threading.Lock()
 _IMAGES: dict[str, Dataset] = {}
 
 
-def _work(packed: bytes) -> Run:
-    """Do, in a worker, what the client would have done."""
+def _work(packed: bytes, images: bytes, digest: str) -> Run:
+    """Do, in a worker, what the client would have done; `images` are, or name, those of `digest`."""
     same = "install the same versions there and here."
     with _ONE_AT_A_TIME:
         try:
-            setting, task, images, digest = pickle.loads(packed)
+            setting, task = pickle.loads(packed)
         except (ImportError, AttributeError) as error:
             raise WorkerError(f"a worker lacks what a run needs ({error}): {same}") from error
         found = _differences(setting, _setting(task.engine))
@@ -257,7 +272,8 @@ def _work(packed: bytes) -> Run:
             )
         if digest not in _IMAGES:
             try:
-                loaded = load_cifar10(images) if isinstance(images, str) else images
+                given = pickle.loads(images)
+                loaded = load_cifar10(given) if isinstance(given, str) else given
             except DataError as error:
                 raise WorkerError(
                     f"a worker has no images ({str(error).rstrip('.')}): run “bn-tutorial data” "
@@ -313,6 +329,7 @@ def _setting(engine: Engine) -> dict[str, Any]:
     modules = {module.__name__: module for module in _PASSED_THROUGH}
     return {
         "device": backend.device(),
+        "python": ".".join(platform.python_version_tuple()[:2]),
         "versions": backend.versions(),
         "code": {
             **{name: _code_digest(module) for name, module in modules.items()},
@@ -325,7 +342,12 @@ def _setting(engine: Engine) -> dict[str, Any]:
 def _differences(here: dict[str, Any], there: dict[str, Any]) -> list[str]:
     """Say in what the settings of a client and of its worker differ."""
     mine, its = (
-        {"device": one["device"], "engine": one["engine"], **one["versions"]}
+        {
+            "the device": one["device"],
+            "the engine": one["engine"],
+            "python": one["python"],
+            **one["versions"],
+        }
         for one in (here, there)
     )
     found = [
@@ -333,7 +355,7 @@ def _differences(here: dict[str, Any], there: dict[str, Any]) -> list[str]:
         for name, value in mine.items()
         if value != its.get(name)
     ]
-    return found + [
+    return found or [  # each Python digests the same code in its own way
         f"the code of {name} differs"
         for name, digest in here["code"].items()
         if digest != there["code"].get(name)

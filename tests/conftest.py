@@ -1,9 +1,12 @@
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from bn_tutorial.dataset import Dataset
+
+os.environ["CUDA_VISIBLE_DEVICES"] = "-1"  # the tests ask for the same bits, so for the CPU
 
 
 @pytest.fixture(autouse=True)

@@ -109,6 +109,15 @@ def deadly(
     return history(recipe, seed)
 
 
+def unwell(
+    recipe: Recipe, data: Dataset, seed: int, on_epoch: Callable[[], object]
+) -> dict[str, list[float]]:
+    """Fail for as long as there is a file "unwell"."""
+    if Path(os.environ["ENGINE_LOG"]).with_name("unwell").exists():
+        raise RuntimeError("unwell")
+    return history(recipe, seed)
+
+
 def main() -> None:
     """Train when told so on standard input; print the runs."""
     engines = importlib.import_module("tests.engines")  # its name in every process

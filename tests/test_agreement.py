@@ -43,6 +43,7 @@ def test_keras_on_jax_agrees_from_logits(tmp_path: Path) -> None:
         check=True,
         capture_output=True,
         text=True,
+        cwd=Path(__file__).parents[1],
         env={**os.environ, "KERAS_BACKEND": "jax"},
     )
     found = json.loads(answer.stdout)

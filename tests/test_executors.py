@@ -6,6 +6,7 @@ import contextlib
 import importlib
 import json
 import os
+import platform
 import re
 import signal
 import socket
@@ -24,7 +25,7 @@ import pytest
 from click.testing import CliRunner
 
 from bn_tutorial import backend, cli, executors, training
-from bn_tutorial.data import DIGEST, load_cifar10, source_of
+from bn_tutorial.data import DIGEST, load_cifar10, source_of, store_path
 from bn_tutorial.dataset import Dataset
 from bn_tutorial.engine import fit
 from bn_tutorial.executors import WorkerError
@@ -155,10 +156,29 @@ def test_a_worker_without_images_says_so(
     tiny: Dataset, store: RunStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(training, "source_of", lambda data: "store")
-    training._IMAGES.clear()
-    with ThreadPoolExecutor(1) as pool, pytest.raises(WorkerError, match="has no images") as found:
+    with executors.processes(1) as pool, pytest.raises(WorkerError, match="has no images") as found:
         train(Recipe(batch_size=10), tiny, store=store, engine=engines.counted, executor=pool)
     assert str(found.value).endswith(": run “bn-tutorial data” on its machine.")
+
+
+def test_threads_use_the_images_of_this_process(
+    tiny: Dataset, store: RunStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training, "source_of", lambda data: "store")
+    with ThreadPoolExecutor(1) as pool:
+        train(Recipe(batch_size=10), tiny, store=store, engine=engines.counted, executor=pool)
+    assert len(store.keys()) == 1
+    assert not training._IMAGES
+
+
+def test_official_images_have_a_name_only_where_they_are_stored(
+    tiny: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Dataset, "digest", DIGEST)
+    assert source_of(tiny) is None
+    store_path().parent.mkdir(parents=True)
+    store_path().touch()
+    assert source_of(tiny) == "store"
 
 
 # Nothing is lost, nothing is trained twice
@@ -255,7 +275,10 @@ def test_a_worker_that_does_not_share_the_folder_returns_its_runs(tiny: Dataset)
     assert sorted(RunStore().runs(), key=lambda run: run.seed) == list(runs)
 
 
-def test_ctrl_c_ends_workers_too_and_keeps_what_is_finished(home: Path) -> None:
+@pytest.mark.parametrize("kill", [os.killpg, os.kill])  # as a terminal does, and another program
+def test_ctrl_c_ends_workers_too_and_keeps_what_is_finished(
+    home: Path, kill: Callable[[int, int], None]
+) -> None:
     command = "train --source sample --width 4 --epochs 3 --seeds 500 --workers 1"
     process = subprocess.Popen(
         [sys.executable, "-c", "from bn_tutorial.cli import main; main()", *command.split()],
@@ -266,7 +289,7 @@ def test_ctrl_c_ends_workers_too_and_keeps_what_is_finished(home: Path) -> None:
     assert process.stderr
     with process.stderr as stderr:
         lines = [stderr.readline() for _ in range(3)]
-        os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+        kill(process.pid, signal.SIGINT)
         lines += stderr.readlines()  # to the end: no worker holds the pipe open
     assert process.wait() == 130
     *progress, last = filter(str.strip, lines)
@@ -301,6 +324,42 @@ def test_ctrl_c_leaves_no_task_on_a_cluster(
     assert len(store.keys()) <= 2
 
 
+def test_a_scheduler_that_dies_is_an_error_that_says_so(store: RunStore, log: Path) -> None:
+    log.with_name("wait").touch()
+    with distributed.LocalCluster(
+        n_workers=1, threads_per_worker=1, processes=True, dashboard_address=":0"
+    ) as mortal:
+
+        def end() -> None:
+            while not log.exists():
+                time.sleep(0.01)
+            mortal.close()
+
+        thread = threading.Thread(target=end)
+        thread.start()
+        with (
+            pytest.raises(WorkerError, match="the connection to the workers was lost"),
+            executors.dask(mortal.scheduler_address) as workers,
+        ):
+            train(
+                Recipe(), engines.dataset(), store=store, engine=engines.stalled, executor=workers
+            )
+        thread.join()
+
+
+def test_what_failed_on_a_cluster_can_be_tried_again(
+    store: RunStore, workers: Executor, folder: Path
+) -> None:
+    wanted = Recipe(), engines.dataset()
+    (folder / "unwell").touch()
+    with pytest.raises(RuntimeError, match="unwell") as kept:  # and with it, Dask's future
+        train(*wanted, store=store, engine=engines.unwell, executor=workers)
+    (folder / "unwell").unlink()
+    train(*wanted, store=store, engine=engines.unwell, executor=workers)
+    assert len(store.keys()) == 1
+    del kept
+
+
 # What is refused
 
 
@@ -326,9 +385,18 @@ def test_a_worker_with_other_versions_is_refused(
     monkeypatch.setattr(backend, "versions", lambda: {**there, "keras": "3.0.0"})
     monkeypatch.setattr(backend, "device", lambda: "abacus")
     assert str(asked(engines.counted)) == (
-        "a worker would not train as this process does (device is cpu there and abacus here, "
+        "a worker would not train as this process does (the device is cpu there and abacus here, "
         f"keras is {there['keras']} there and 3.0.0 here): install the same versions there and here."
     )
+
+
+def test_a_worker_with_another_python_is_refused_for_that(
+    asked: Callable[[training.Engine], WorkerError], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(platform, "python_version_tuple", lambda: ("3", "99", "1"))
+    monkeypatch.setattr(training, "_code_digest", lambda module: "as 3.99 parses it")
+    there = f"{sys.version_info.major}.{sys.version_info.minor}"
+    assert f"(python is {there} there and 3.99 here): install" in str(asked(engines.counted))
 
 
 def test_a_worker_with_other_code_is_refused(
@@ -448,7 +516,7 @@ def error_of(*args: str) -> str:
 def test_whoever_is_no_scheduler_is_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(executors, "DASK_SECONDS", 0.5)
     with listening(b"HTTP/1.0 400 Bad request\r\n\r\n") as address:
-        for place in (address, "tcp://127.0.0.1:9", "nonsense", "http://127.0.0.1:8787"):
+        for place in (address, *("tcp://127.0.0.1:9", "tls://127.0.0.1:9", "nonsense", "http://a:1")):
             said = error_of("--dask", place)
             assert said.startswith(f"Error: no Dask scheduler answers at {place!r}: start one")
     monkeypatch.setenv(executors.VARIABLE, "nowhere")
@@ -457,7 +525,7 @@ def test_whoever_is_no_scheduler_is_told_apart(monkeypatch: pytest.MonkeyPatch) 
 
 def test_without_distributed_one_learns_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "distributed", None)
-    assert 'pip install "bn-tutorial[dask]"' in error_of("--dask", "tcp://127.0.0.1:9")
+    assert "pip install distributed" in error_of("--dask", "tcp://127.0.0.1:9")
 
 
 def test_one_cannot_have_both_processes_and_a_cluster() -> None:

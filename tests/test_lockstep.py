@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bn_tutorial import backend, engine, lockstep
+from bn_tutorial import backend, engine, lockstep, training
 from bn_tutorial.agreement import TOLERANCE
 from bn_tutorial.data import load_cifar10
 from bn_tutorial.dataset import Dataset
@@ -51,6 +51,9 @@ def serial(recipe: Recipe, data: Dataset, seeds: tuple[int, ...] = SEEDS) -> lis
         NORMALIZED.but(inputs="standardized", validation=30, train_size=50),
         NORMALIZED.but(optimizer="adamw", weight_decay=0.1),
         PLAIN.but(norm="ghost", norm_options={"size": 8}),
+        PLAIN.but(norm="renorm", optimizer="sgd", learning_rate=0.1, norm_position="after"),
+        PLAIN.but(norm="layer", depth=2),
+        PLAIN.but(norm="group", norm_options={"groups": 2}),
     ],
     ids=lambda recipe: str(recipe.label),
 )
@@ -174,10 +177,11 @@ def test_missing_seeds_of_a_recipe_are_trained_together(
         return [{name: [float(seed)] for name in METRICS} for seed in seeds]
 
     monkeypatch.setattr(lockstep, "fit_together", noted)
+    monkeypatch.setattr(training, "MOST", 2)
     train(PLAIN, tiny, [1])
     runs = train([NORMALIZED, PLAIN], tiny, range(3))
     assert sorted(companies, key=str) == sorted(
-        [(PLAIN, [1]), (PLAIN, [0, 2]), (NORMALIZED, [0, 1, 2])], key=str
+        [(PLAIN, [1]), (PLAIN, [0, 2]), (NORMALIZED, [0, 1]), (NORMALIZED, [2])], key=str
     )
     assert [(run.recipe, run.seed) for run in runs] == [
         (recipe, seed) for recipe in (NORMALIZED, PLAIN) for seed in range(3)

@@ -55,11 +55,11 @@ cells = budget.grid(
 )
 
 runs, times = Runs(), {}
-here = ThreadPoolExecutor(1)  # even where a cluster trains, time is taken here
-for network, recipe, engine in cells:
-    for run in train(recipe, data, engine=engine, executor=here):
-        runs += Runs([run])
-        times[network, recipe.batch_size] = run.history
+with ThreadPoolExecutor(1) as here:  # even where a cluster trains, time is taken here
+    for network, recipe, engine in cells:
+        for run in train(recipe, data, engine=engine, executor=here):
+            runs += Runs([run])
+            times[network, recipe.batch_size] = run.history
 
 # %%
 # Times are stored like any other result: a rebuild of this page prints these numbers again, and
