@@ -178,8 +178,9 @@ class _Program(engine._Program):
     def _train_with(self, batch_size: int) -> Any:
         """Return the epoch in batches of that size, a smaller last one in a call of its own.
 
-        Where XLA compiles a loop and a step after it together, that step may be given the
-        variables as they were before the loop.
+        Where XLA compiled these loops and a step after them together, that step was given the
+        variables as they were before the loop. (The programs of `bn_tutorial.engine` do not
+        show this: the tests hold them against Keras, or against themselves uncompiled.)
         """
         compiled = super()._train_with(batch_size)
 

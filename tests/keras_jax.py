@@ -11,29 +11,26 @@ from bn_tutorial.backend import keras
 from bn_tutorial.models import build
 from bn_tutorial.recipe import Recipe
 
-RECIPE = Recipe(norm="batch")
+RECIPES = {"plain": Recipe(), "normalised": Recipe(norm="batch")}
 
 
 def main() -> None:
-    """Train from the weights, and on the images, of a file: once from logits, once from probabilities."""
-    with np.load(sys.argv[1]) as given:
+    """Train a recipe from the weights, and on the images, of a file."""
+    recipe = RECIPES[sys.argv[1]]
+    with np.load(sys.argv[2]) as given:
         images, labels = given["images"], given["labels"]
         weights = [given[name] for name in given.files if name.startswith("arr_")]
     found = {"backend": keras.backend.backend()}
-    for ends_in, activation in (("logits", "linear"), ("probabilities", "softmax")):
-        model = build(RECIPE, shape=images.shape[1:])
+    for activation in ("linear", "softmax"):
+        model = build(recipe, shape=images.shape[1:])
         model.set_weights(weights)
         model.layers[-1].activation = keras.activations.get(activation)
-        model.compile(
-            keras.optimizers.get(
-                {"class_name": RECIPE.optimizer, "config": {"learning_rate": RECIPE.learning_rate}}
-            ),
-            keras.losses.SparseCategoricalCrossentropy(from_logits=ends_in == "logits"),
-        )
-        history = model.fit(
-            images, labels, batch_size=RECIPE.batch_size, shuffle=False, verbose=0
-        ).history
-        found[ends_in] = history["loss"][0]
+        optimizer = keras.optimizers.get(recipe.optimizer)
+        optimizer.learning_rate = recipe.learning_rate
+        logits = activation == "linear"
+        model.compile(optimizer, keras.losses.SparseCategoricalCrossentropy(from_logits=logits))
+        run = model.fit(images, labels, batch_size=recipe.batch_size, shuffle=False, verbose=0)
+        found["from logits" if logits else "from probabilities"] = run.history["loss"][0]
     print(json.dumps(found))
 
 

@@ -113,6 +113,17 @@ def test_a_plain_network_is_trained_as_by_keras(optimizer: str, tiny: Dataset) -
     assert found["val_accuracy_population"] == found["val_accuracy"]
 
 
+@pytest.mark.parametrize(("norm", "options"), [("ghost", {"size": 8}), ("renorm", {})])
+def test_compiling_changes_nothing(
+    norm: str, options: dict[str, int], tiny: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = PLAIN.but(norm=norm, norm_options=options)
+    found = fit(recipe, tiny, 3)
+    monkeypatch.setattr(engine, "WORTH_COMPILING", 1000)
+    for name, values in fit(recipe, tiny, 3).items():
+        np.testing.assert_allclose(found[name], values, rtol=5e-5, err_msg=name)
+
+
 @pytest.fixture(scope="module")
 def normalized(tiny: Dataset) -> tuple[History, History, Any, list[Any]]:
     """Train with batch normalisation: our history, Keras's, Keras's model, our weights."""

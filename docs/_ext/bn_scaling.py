@@ -61,7 +61,9 @@ def _rows(measured: list[dict[str, Any]]) -> Iterator[str]:
             "here": ("the command itself", None),
             "processes": (f"`--workers {workers}`", (sweep, "here", 0)),
             "cluster": (
-                f"{workers} Dask worker{'s' * (workers > 1)} with a core each",
+                f"{workers} Dask workers, a core each"
+                if workers > 1
+                else "1 Dask worker, one core",
                 (sweep, "cluster", 1) if workers > 1 else None,
             ),
         }[where]

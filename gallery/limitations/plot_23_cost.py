@@ -55,7 +55,7 @@ cells = budget.grid(
 )
 
 runs, times = Runs(), {}
-with ThreadPoolExecutor(1) as here:  # even where a cluster trains, time is taken here
+with ThreadPoolExecutor(1) as here:  # and not on a cluster, whose times are others
     for network, recipe, engine in cells:
         for run in train(recipe, data, engine=engine, executor=here):
             runs += Runs([run])

@@ -133,15 +133,13 @@ def test_no_page_asks_another_host_for_anything(site: Site) -> None:
 
 def test_scaling_out_shows_what_was_measured(site: Site) -> None:
     content = json.loads((ROOT / "docs/scaling/measured.json").read_text())
-    table = pd.DataFrame(content["measured"]).pivot(
-        index="repetition", columns=["sweep", "where", "workers"], values="seconds"
-    )
-    assert not table.isna().any(axis=None)
+    arms = pd.DataFrame(content["measured"]).groupby(["sweep", "where", "workers"])
+    seconds = {arm: table.set_index("repetition")["seconds"] for arm, table in arms}
     rows = site.pages["scaling.html"].select("article table tbody tr")
     texts = [[cell.get_text() for cell in row.select("td")] for row in rows]
-    assert len(texts) == len(table.columns)
+    assert len(texts) == len(seconds)
     shown = {(sweep, name): cells[-1] for sweep, name, *cells in texts}
     for sweep in content["sweeps"]:
-        ratio = table[sweep, "here", 0] / table[sweep, "processes", 2]
+        ratio = seconds[sweep, "here", 0] / seconds[sweep, "processes", 2]
         assert shown[sweep, "--workers 2"].startswith(f"×{np.exp(np.log(ratio).mean()):.2f} (")
         assert shown[sweep, "the command itself"] == "–"
