@@ -210,11 +210,10 @@ def _train_there(
     A worker stores its run itself, as it may outlive this process. If it cannot, or its folder
     of that name is another one, the run is stored here.
     """
-    for task in tasks:
-        module, name = inspect.getmodule(task.engine), task.engine.__qualname__  # type: ignore[attr-defined]
-        if module.__name__ == "__main__" or name != task.engine.__name__:  # type: ignore[union-attr,attr-defined]
+    settings = {used: _setting(used) for used in {task.engine for task in tasks}}
+    for used, setting in settings.items():
+        if setting["engine"].startswith("__main__.") or used.__qualname__ != used.__name__:  # type: ignore[attr-defined]
             raise ValueError("workers cannot import this engine: make it a function of a module.")
-    settings = {task.engine: _setting(task.engine) for task in tasks}
     # packed here, so that a worker without one of these classes can say so
     images = pickle.dumps(source_of(data) or data)
     runs, futures = [], {}
