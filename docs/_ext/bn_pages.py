@@ -6,6 +6,7 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from jupyter_cache import get_cache
 from jupyter_cache.base import CacheBundleIn
@@ -13,6 +14,9 @@ from jupyter_cache.executors.utils import single_nb_execution
 from myst_nb.core.read import read_myst_markdown_notebook
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
+
+# for NumPy in each kernel: kernels that use every core slow one another down
+ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
 
 
 def execute_pages(app: Sphinx, env: BuildEnvironment, docnames: list[str]) -> None:
@@ -35,10 +39,17 @@ def execute_pages(app: Sphinx, env: BuildEnvironment, docnames: list[str]) -> No
 
     def execute(page: Path) -> Any:
         seconds = app.config.nb_execution_timeout
-        return single_nb_execution(notebooks[page], page.parent, seconds, allow_errors=False)
+        return single_nb_execution(
+            notebooks[page],
+            page.parent,
+            seconds,
+            allow_errors=False,
+            extra_arguments=["--log-level=ERROR"],  # no word about encryption within one machine
+        )
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for page, result in zip(notebooks, pool.map(execute, notebooks), strict=True):
+    longest_first = sorted(notebooks, key=lambda page: -len(notebooks[page].cells))
+    with ThreadPoolExecutor(os.cpu_count()) as pool, mock.patch.dict(os.environ, ONE_THREAD):
+        for page, result in zip(longest_first, pool.map(execute, longest_first), strict=True):
             if result.err is None:
                 spent = {"execution_seconds": result.time}
                 bundle = CacheBundleIn(notebooks[page], str(page), data=spent)
