@@ -4,8 +4,8 @@ Does batch normalisation regularise?
 
 A network that knows its training images by heart can be worse on new ones; a regulariser is meant
 to prevent that. Ioffe and Szegedy (2015, section 4.2.1) left dropout out of their batch-normalised
-network and saw no more overfitting, and Luo et al. (2018) explain why: the noise of a batch's
-statistics acts like a penalty on γ.
+network and saw no more overfitting, and Luo et al. (2019) explain it for a single layer: the noise of a
+batch's statistics acts like a penalty on γ.
 
 **What you'll do:** let networks with and without batch normalisation overfit, and compare them
 *at the same training loss*; then add dropout, on either side of the
@@ -188,7 +188,7 @@ for norm, recipe in best.items():
 # Dropout with rate *p* zeroes a unit, or divides it by 1 − *p*. That keeps its mean μ, but its
 # variance σ² grows by a factor of :math:`1 + \frac{p}{1-p}\left(1 + \frac{\mu^2}{\sigma^2}\right)`:
 # at least 2 for *p* = 0.5. If a normaliser comes next, its moving variance is that larger one, and
-# at inference, without dropout, it divides by too much. Li et al. (2018, figure 1) saw a DenseNet
+# at inference, without dropout, it divides by too much. Li et al. (2019, figure 1) saw a DenseNet
 # fall from 77.42 % to 68.55 % on CIFAR-100 with such a dropout of 0.5 in each bottleneck.
 #
 # Behind the first layer's normaliser, dropout still stands before that of the second, though with

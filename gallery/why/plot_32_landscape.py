@@ -3,7 +3,7 @@ How far can the gradient be trusted?
 ====================================
 
 A gradient is right only where it was computed; a step of any length goes on the assumption that it
-still holds further on. Santurkar and others (2018, section 3.1, figure 4) looked along the gradient
+still holds further on. Santurkar and others (2018, section 3.2, figure 4) looked along the gradient
 of networks in training: with batch normalisation the loss varied less there, and the gradient was
 a better guide.
 

@@ -3,9 +3,9 @@ Is it the noise that regularises?
 =================================
 
 In training, an image is normalised by the statistics of the batch that it happens to be in. That
-is noise, and the smaller the batch, the more of it. Luo et al. (2018) show that such noise acts as
-a regulariser, and Hoffer et al. (2017) put it back into large batches: their *ghost batches*
-lessened the loss of test accuracy there, without more updates.
+is noise, and the smaller the batch, the more of it. Luo et al. (2019) show for a single layer
+that such noise acts as a regulariser. *Ghost batches* put it back into large batches; Hoffer et al.
+(2017), whose idea they are, lessened the loss of test accuracy there, without more updates.
 
 **What you'll do:** normalise 2 to 256 images of a batch of 256 together, and leave everything else
 alone. **What you'll see:** what noise does to training and to test accuracy.
