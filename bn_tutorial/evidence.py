@@ -381,8 +381,14 @@ def _pack(value: object) -> object:
 
 def _format(value: Any, spec: str) -> str:
     if spec.endswith("pp"):
-        return format(100 * value, spec.removesuffix("pp") + "f").replace("-", "−")
-    return format(value, spec)
+        value, spec = 100 * value, spec.removesuffix("pp") + "f"
+    text = format(value, spec)
+    if not isinstance(value, float):
+        return text
+    size = text.lstrip("+-")
+    if not size.strip("0.%"):
+        return size  # what is rounded to zero has no sign
+    return f"−{size}" if text.startswith("-") else text
 
 
 # How a hypothesis is judged

@@ -152,7 +152,9 @@ def test_roughness_is_the_mean_change_from_epoch_to_epoch() -> None:
     [
         (".1pp", "1.2 percentage points (95 % interval −0.6 to 3.1, n = 3)"),
         ("+.1pp", "+1.2 percentage points (95 % interval −0.6 to +3.1, n = 3)"),
-        (".3f", "0.012 (95 % interval -0.006 to 0.031, n = 3)"),
+        (".3f", "0.012 (95 % interval −0.006 to 0.031, n = 3)"),
+        ("+.0pp", "+1 percentage points (95 % interval −1 to +3, n = 3)"),
+        ("+.1f", "0.0 (95 % interval 0.0 to 0.0, n = 3)"),
         (".0%", "1% (95 % interval -1% to 3%, n = 3)"),
     ],
 )
