@@ -155,7 +155,7 @@ def test_roughness_is_the_mean_change_from_epoch_to_epoch() -> None:
         (".3f", "0.012 (95 % interval −0.006 to 0.031, n = 3)"),
         ("+.0pp", "+1 percentage points (95 % interval −1 to +3, n = 3)"),
         ("+.1f", "0.0 (95 % interval 0.0 to 0.0, n = 3)"),
-        (".0%", "1% (95 % interval -1% to 3%, n = 3)"),
+        (".0%", "1% (95 % interval −1% to 3%, n = 3)"),
     ],
 )
 def test_an_interval_as_text(spec: str, text: str) -> None:
@@ -677,7 +677,7 @@ def test_what_was_recorded_is_recalled() -> None:
         ("share", ".1%", "25.0%"),
         ("share", ".1pp", "25.0"),
         ("loss", "+.1pp", "−1.2"),
-        ("loss", ".2f", "-0.01"),
+        ("loss", ".2f", "−0.01"),
         ("count", ",", "50,000"),
         ("text", "", "thirty"),
         ("effect", ".1pp", "1.2 percentage points (95 % interval −0.6 to 3.1, n = 3)"),
@@ -686,7 +686,7 @@ def test_what_was_recorded_is_recalled() -> None:
         ("verdict", "", "inconclusive"),
         ("verdict.word", "", "inconclusive"),
         ("verdict", ".1pp", "1.2 percentage points (95 % interval −0.6 to 3.1, n = 3)"),
-        ("verdict.effect", ".3f", "0.012 (95 % interval -0.006 to 0.031, n = 3)"),
+        ("verdict.effect", ".3f", "0.012 (95 % interval −0.006 to 0.031, n = 3)"),
         ("verdict.effect.high", ".0pp", "3"),
     ],
 )
