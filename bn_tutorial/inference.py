@@ -34,7 +34,7 @@ def recalibrate(model: keras.Model, images: ArrayLike, batch_size: int = 1000) -
     images : array_like, shape (n, ...)
         Training inputs, scaled as the model gets them: 1,000 to 10,000 are enough.
     batch_size : int
-        Images in a batch; the larger, the closer to the population.
+        Images in a batch; the larger, the closer to the population, and the more memory it takes.
 
     Raises
     ------
@@ -53,7 +53,10 @@ def recalibrate(model: keras.Model, images: ArrayLike, batch_size: int = 1000) -
         raise ValueError(f"the model has {len(model.inputs)} inputs, but must have one.")
     if batch_size < 1:
         raise ValueError(f"batch_size={batch_size} is impossible: it must be at least 1.")
-    inputs = np.asarray(images, keras.backend.floatx())
+    try:
+        inputs = np.asarray(images, keras.backend.floatx())
+    except (TypeError, ValueError):
+        raise ValueError(f"the images are a {type(images).__name__}: give an array.") from None
     if len(inputs) == 0:
         raise ValueError("there are no images: give the statistics at least one batch.")
     if not graph.norms:
@@ -112,6 +115,12 @@ def fold(model: keras.Model) -> keras.Model:
     integer-arithmetic-only inference, section 3.2, for the layer before.
     """
     graph, folded = _Graph(model), dict[str, Affine]()
+    for layer in model._flatten_layers(include_self=False):
+        if hasattr(layer, "get_vocabulary"):
+            raise ValueError(
+                f"the layer {layer.name!r} has a vocabulary, which a copy would lose: fold the model "
+                "that follows it."
+            )
     for norm in graph.norms:
         name, affine = _absorb(norm, graph, folded)
         folded[name] = affine
@@ -126,10 +135,10 @@ def fold(model: keras.Model) -> keras.Model:
     for layer in model.layers:
         weights = folded.get(layer.name) or layer.get_weights()
         if weights and layer.name not in dropped:
-            copy = new.get_layer(layer.name)
-            copy.set_weights(weights)
-            if hasattr(copy, "finalize_state"):  # of Normalization, derived from its weights
-                copy.finalize_state()
+            new.get_layer(layer.name).set_weights(weights)
+    for copy in new._flatten_layers(include_self=False):
+        if hasattr(copy, "finalize_state"):  # of Normalization, derived from its weights
+            copy.finalize_state()
     return new
 
 
@@ -157,16 +166,17 @@ def _check_gathers(norm: Any, graph: _Graph) -> None:
 def _moments(model: keras.Model, norms: list[Any], inputs: Any) -> list[Any]:
     """Return the mean and the variance of a batch in each normaliser, in 64 bits."""
     moving = [variable for norm in norms for variable in (norm.moving_mean, norm.moving_variance)]
-    start = [(variable, keras.ops.zeros_like(variable)) for variable in moving]
+    zeros = {id(variable): keras.ops.zeros_like(variable) for variable in moving}
+    start = [(variable, zeros[id(variable)]) for variable in moving]
     with keras.StatelessScope(state_mapping=start) as scope:  # updates leave (1 − momentum) times
         model(inputs, training=True)
     found = []
     for norm in norms:
         pair = (norm.moving_mean, norm.moving_variance)
-        values = [np.asarray(scope.get_current_value(one), float) for one in pair]
-        if not any(map(np.any, values)):
+        values = [scope.get_current_value(one) for one in pair]
+        if values[0] is zeros[id(norm.moving_mean)]:
             raise ValueError(f"the layer {norm.name!r} gathers no statistics in training mode.")
-        found.append([value / (1 - norm.momentum) for value in values])
+        found.append([np.asarray(value, float) / (1 - norm.momentum) for value in values])
     return found
 
 
@@ -178,6 +188,7 @@ class _Call(NamedTuple):
     name: str  # of what is called
     inputs: list[Any]
     outputs: list[Any]
+    trains: bool  # whatever the mode of the model
 
 
 class _Graph:
@@ -192,18 +203,24 @@ class _Graph:
         self.norms = [layer for layer in model.layers if type(layer) in _NORMS]
         for layer in model.layers:
             moving = any(variable.name == "moving_mean" for variable in layer.variables)
-            if moving and type(layer) not in _NORMS:
-                raise ValueError(
-                    f"there is batch normalisation inside the layer {layer.name!r}, where it cannot "
-                    "be treated: treat an inner model by itself, or build one flat model."
+            if not moving or type(layer) in _NORMS:
+                continue
+            if isinstance(layer, keras.layers.BatchNormalization):
+                why = "is of a subclass of BatchNormalization, which may compute something else"
+            else:
+                why = (
+                    "has batch normalisation inside, where it cannot be treated: treat an inner "
+                    "model by itself, or build one flat model"
                 )
+            raise ValueError(f"the layer {layer.name!r} {why}.")
         self.calls: list[_Call] = []
         self.outputs = _clone(model, self._record).outputs
 
     def _record(self, operation: Any, *args: Any, **kwargs: Any) -> Any:
         result = operation(*args, **kwargs)
         flat = keras.tree.flatten
-        self.calls.append(_Call(operation.name, flat((args, kwargs)), flat(result)))
+        trains = any(one is True for one in (*args[1:], kwargs.get("training")))
+        self.calls.append(_Call(operation.name, flat((args, kwargs)), flat(result), trains))
         return result
 
     def before(self, norm: Any) -> Any:
@@ -236,11 +253,15 @@ class _Graph:
         calls = self.calls_of(name)
         if len(calls) > 1:
             raise _Inexact(f"the layer {name!r} is shared: it is called {len(calls)} times")
+        if calls[0].trains:
+            raise _Inexact(f"the layer {name!r} is called with training=True")
         return calls[0]
 
     def _check_single_reader(self, tensor: Any) -> _Call:
         readers = [call for call in self.calls if _among(tensor, call.inputs)]
-        if len(readers) != 1 or _among(tensor, self.outputs):
+        if _among(tensor, self.outputs):
+            raise _Inexact("what lies between it and its neighbour is an output of the model")
+        if len(readers) != 1:
             raise _Inexact("what lies between it and its neighbour goes elsewhere, too")
         return readers[0]
 
@@ -280,9 +301,8 @@ def _absorb(norm: Any, graph: _Graph, folded: dict[str, Affine]) -> tuple[str, A
 def _into_previous(norm: Any, graph: _Graph, folded: dict[str, Affine]) -> tuple[str, Affine]:
     layer = graph.before(norm)
     if layer.activation is not keras.activations.linear:
-        raise _Inexact(
-            f"the activation of {layer.name!r}, {layer.activation.__name__}, is in between"
-        )
+        kind = getattr(layer.activation, "__name__", type(layer.activation).__name__)
+        raise _Inexact(f"the activation of {layer.name!r}, {kind}, is in between")
     affine = folded.get(layer.name) or _affine(layer)
     return layer.name, from_scratch.fold(*affine, *_statistics(norm), epsilon=norm.epsilon)
 
@@ -324,10 +344,10 @@ def _clone(model: keras.Model, call: Callable[..., Any], biased: Container[str] 
     def fresh(operation: Any) -> Any:
         if not isinstance(operation, keras.layers.Layer):
             return operation
-        config = operation.get_config()
-        if operation.name in biased:
-            config["use_bias"] = True
         try:
+            config = operation.get_config()
+            if operation.name in biased:
+                config["use_bias"] = True
             return type(operation).from_config(config)
         except (TypeError, ValueError, NotImplementedError) as error:
             raise ValueError(f"the layer {operation.name!r} cannot be copied: {error}") from error

@@ -441,8 +441,8 @@ def _quantiles(values: Any) -> Any:
 
 @contextlib.contextmanager
 def _deterministic(model: keras.Model) -> Iterator[None]:
-    """Switch off, in training mode, dropout, noise, ghost batches and batch renormalisation."""
-    plain = {"rate": 0.0, "noise": False, "size": None, "renorm": False}
+    """Let normalisers compute, in training mode, plain batch normalisation, without dropout."""
+    plain = {"rate": 0.0, "noise": False, "size": None, "renorm": False, "synchronized": False}
     changed = [
         (layer, name, getattr(layer, name))
         for layer in model.layers

@@ -1,13 +1,14 @@
 """Recalibrating and folding: what they keep, and what they refuse."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
 
 from bn_tutorial import Recipe, build, from_scratch
-from bn_tutorial.backend import keras
+from bn_tutorial.backend import keras, tf
 from bn_tutorial.from_scratch_layer import BatchNorm
 from bn_tutorial.inference import fold, recalibrate
 
@@ -52,12 +53,26 @@ def test_a_recalibrated_model_predicts_what_it_does_in_training_mode() -> None:
     np.testing.assert_allclose(model(x), model(x, training=True), atol=1e-4)
 
 
-def test_recalibrated_statistics_are_exact_far_from_zero_and_in_any_order() -> None:
+@pytest.mark.parametrize("synchronized", [False, True])
+def test_recalibrated_statistics_are_exact_far_from_zero_and_in_any_order(
+    synchronized: bool,
+) -> None:
     x = (1e4 + np.repeat([[0.0], [6.0]], 500, axis=0) + images(1000, (1,))).astype("float32")
-    model = sequence(layers.BatchNormalization(), shape=(1,))
+    model = sequence(layers.BatchNormalization(synchronized=synchronized), shape=(1,))
     recalibrate(model, x, batch_size=100)  # of images that are sorted
     np.testing.assert_allclose(model.layers[0].moving_mean, x.mean(0, float), rtol=1e-6)
     np.testing.assert_allclose(model.layers[0].moving_variance, x.var(0, float), rtol=1e-3)
+
+
+def test_features_that_are_always_zero_have_mean_and_variance_zero() -> None:
+    model = sequence(bn())
+    recalibrate(model, 0 * images())
+    np.testing.assert_array_equal(model.layers[0].moving_mean, np.zeros(3))
+    np.testing.assert_array_equal(model.layers[0].moving_variance, np.zeros(3))
+
+
+class OwnNorm(layers.BatchNormalization):  # type: ignore[name-defined]
+    """A normaliser that may compute something else."""
 
 
 def shared() -> keras.Model:
@@ -85,13 +100,14 @@ def two_inputs() -> keras.Model:
 @pytest.mark.parametrize(
     ("make", "reason"),
     [
-        (lambda: sequence(inner()), "batch normalisation inside the layer 'inner'"),
+        (lambda: sequence(inner()), "'inner' has batch normalisation inside"),
         (lambda: sequence(bn(trainable=False)), "'bn' gathers no statistics"),
         (lambda: sequence(bn(momentum=1.0)), "'bn' gathers no statistics"),
         (lambda: sequence(bn(renorm=True)), "'bn' cannot be recalibrated: batch renorm"),
+        (lambda: sequence(OwnNorm()), "'own_norm.*' is of a subclass of BatchNormalization"),
         (lambda: sequence(layers.Masking(), bn(), shape=(5, 2)), "its input is masked"),
         (lambda: sequence(layers.GaussianNoise(1.0), bn()), "draws at random in training"),
-        (lambda: sequence(BatchNorm()), "batch normalisation inside the layer 'batch_norm"),
+        (lambda: sequence(BatchNorm()), "'batch_norm.*' has batch normalisation inside"),
         (lambda: sequence(layers.Dense(2)), "has no batch normalisation layer"),
         (shared, "is shared: it has one set"),
         (own, "has a call method of its own"),
@@ -115,6 +131,8 @@ def test_recalibrating_wants_images_and_a_batch() -> None:
         recalibrate(sequence(bn()), images(0))
     with pytest.raises(ValueError, match="batch_size=0 is impossible: it must be at least 1"):
         recalibrate(sequence(bn()), images(), batch_size=0)
+    with pytest.raises(ValueError, match="the images are a _TensorSliceDataset: give an array"):
+        recalibrate(sequence(bn()), tf.data.Dataset.from_tensor_slices(images()))
 
 
 def inner() -> keras.Model:
@@ -160,11 +178,39 @@ def adapted() -> keras.Model:
     return keras.Sequential([layers.Input(SHAPE), first, layers.Dense(4), bn(), layers.ReLU()])
 
 
+def adapted_inside() -> keras.Model:
+    """Return a model with such a layer in an inner model."""
+    first = layers.Normalization()
+    first.adapt(50 + 10 * images(64))
+    return keras.Sequential(
+        [layers.Input(SHAPE), keras.Sequential([first]), layers.Dense(4), bn(), layers.ReLU()]
+    )
+
+
+def always_dropping() -> keras.Model:
+    """Return a model whose dropout is never off, as for estimates of uncertainty."""
+    inputs = layers.Input(SHAPE)
+    hidden = layers.Dropout(0.5, name="drop")(layers.Dense(4)(inputs), training=True)
+    return disturb(keras.Model(inputs, bn()(hidden)))
+
+
+def always_training() -> keras.Model:
+    """Return a model whose normaliser uses its batch even when the model is in use."""
+    inputs = layers.Input(SHAPE)
+    return disturb(keras.Model(inputs, bn()(layers.Dense(4)(inputs), training=True)))
+
+
 def by_keyword() -> keras.Model:
     inputs = layers.Input((4, 6))
     hidden = bn()(inputs=layers.Dense(8)(inputs))
     attention = layers.MultiHeadAttention(2, 4)(query=hidden, value=hidden)
     return disturb(keras.Model(inputs, attention))
+
+
+def words() -> keras.Model:
+    inputs = layers.Input((3,), dtype="int32")
+    lookup = layers.IntegerLookup(vocabulary=[5, 6, 7], output_mode="multi_hot", name="lookup")
+    return disturb(keras.Model(inputs, bn()(layers.Dense(2)(lookup(inputs)))))
 
 
 class Squared(layers.Dense):  # type: ignore[name-defined]
@@ -199,6 +245,10 @@ FOLDABLE: dict[str, Callable[[], keras.Model]] = {
     "residual": residual,
     "masked": lambda: sequence(layers.Masking(), layers.Dense(4), bn(), shape=(5, 2)),
     "standardised inputs": adapted,
+    "standardised inputs, inside": adapted_inside,
+    "an activation that is a layer": lambda: sequence(
+        layers.Dense(4, layers.LeakyReLU()), bn(), layers.Dense(2)
+    ),
     "called by keyword": by_keyword,
     "nothing to fold": lambda: sequence(layers.Flatten(), layers.Dense(2)),
 }
@@ -209,7 +259,16 @@ REFUSED: dict[str, tuple[Callable[[], keras.Model], str]] = {
     ),
     "activation as a layer": (
         lambda: sequence(layers.Dense(4), layers.ReLU(name="middle"), bn()),
-        r"before: 'middle' is neither .* after: what lies between it and its neighbour",
+        r"before: 'middle' is neither .* after: what lies .* is an output of the model",
+    ),
+    "activation that is a layer": (
+        lambda: sequence(layers.Dense(4, layers.LeakyReLU()), bn()),
+        r", LeakyReLU, is in between",
+    ),
+    "dropout that is never off": (always_dropping, "'drop' is called with training=True"),
+    "always in training mode": (
+        always_training,
+        r"before: the layer 'bn' is called with training=True",
     ),
     "zero padding after": (
         lambda: sequence(bn(), layers.Conv2D(4, 3, padding="same", name="padded")),
@@ -263,15 +322,28 @@ def test_what_cannot_be_folded_exactly_is_refused_with_a_reason(case: str) -> No
 
 def test_folding_refuses_models_that_it_cannot_see_through() -> None:
     cases: list[tuple[Callable[[], keras.Model], str]] = [
-        (lambda: sequence(inner()), "inside the layer 'inner', where it cannot be treated"),
-        (lambda: sequence(BatchNorm()), "inside the layer 'batch_norm"),
+        (
+            lambda: sequence(inner()),
+            "'inner' has batch normalisation inside, where it cannot be treated",
+        ),
+        (lambda: sequence(BatchNorm()), "'batch_norm.*' has batch normalisation inside"),
         (lambda: keras.Sequential([layers.Dense(2)]), "with a known input shape"),
         (lambda: sequence(layers.Lambda(lambda x: x), bn()), "cannot be copied"),
+        (lambda: sequence(layers.Dense(2, partial(keras.ops.relu)), bn()), "cannot be copied"),
+        (words, "'lookup' has a vocabulary, which a copy would lose"),
         (own, "has a call method of its own"),
     ]
     for make, reason in cases:
         with pytest.raises(ValueError, match=reason):
             fold(make())
+
+
+def test_of_two_well_known_networks_one_can_be_folded() -> None:
+    options = {"weights": None, "input_shape": (32, 32, 3)}
+    model, x = keras.applications.ResNet50(**options), images(shape=(32, 32, 3))
+    np.testing.assert_allclose(fold(model)(x), model(x), rtol=1e-3)
+    with pytest.raises(ValueError, match="is neither a dense nor an ordinary convolutional layer"):
+        fold(keras.applications.MobileNetV2(**options))
 
 
 def test_a_refusal_spares_from_a_wrong_answer() -> None:
