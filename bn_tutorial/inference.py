@@ -104,10 +104,11 @@ def fold(model: keras.Model) -> keras.Model:
     ------
     ValueError
         If a layer cannot be folded exactly: for an activation in between, a neighbour that
-        serves others, too, the zeros that a convolution pads with, an inner model, or features
-        on another axis. Some neighbours are refused, too, because they are not dealt with here:
-        depthwise, transposed and quantised ones, and subclasses. The message names the layer
-        and the reasons.
+        serves others, too, the zeros that a convolution pads with, an inner model, features on
+        another axis, or a layer that the graph calls with ``training=True``. Some neighbours are
+        refused, too, because they are not dealt with here: depthwise, transposed and quantised
+        ones, and subclasses; and models with a vocabulary, which a copy would lose. The message
+        names the layer and the reasons.
 
     References
     ----------
