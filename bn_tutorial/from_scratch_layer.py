@@ -46,7 +46,7 @@ class BatchNorm(keras.layers.Layer):
         self.axis, self.momentum, self.epsilon = axis, momentum, epsilon
         self.center, self.scale = center, scale
 
-    def build(self, input_shape: tuple[int | None, ...]) -> None:  # noqa: D102
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
         features = (input_shape[self.axis],)
         self.gamma = self.add_weight(features, "ones", trainable=self.scale, name="gamma")
         self.beta = self.add_weight(features, "zeros", trainable=self.center, name="beta")
@@ -55,7 +55,7 @@ class BatchNorm(keras.layers.Layer):
             features, "ones", trainable=False, name="moving_variance"
         )
 
-    def call(self, x: Any, training: bool = False) -> Any:  # noqa: D102
+    def call(self, x: Any, training: bool = False) -> Any:
         shape = [1] * x.ndim  # to broadcast one value per feature with x
         shape[self.axis] = -1
         if training and self.trainable:
