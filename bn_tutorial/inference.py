@@ -167,15 +167,15 @@ def _check_gathers(norm: Any, graph: _Graph) -> None:
 def _moments(model: keras.Model, norms: list[Any], inputs: Any) -> list[Any]:
     """Return the mean and the variance of a batch in each normaliser, in 64 bits."""
     moving = [variable for norm in norms for variable in (norm.moving_mean, norm.moving_variance)]
-    zeros = {id(variable): keras.ops.zeros_like(variable) for variable in moving}
-    start = [(variable, zeros[id(variable)]) for variable in moving]
+    zeros = [keras.ops.zeros_like(variable) for variable in moving]
+    start = list(zip(moving, zeros, strict=True))
     with keras.StatelessScope(state_mapping=start) as scope:  # updates leave (1 − momentum) times
         model(inputs, training=True)
     found = []
     for norm in norms:
         pair = (norm.moving_mean, norm.moving_variance)
         values = [scope.get_current_value(one) for one in pair]
-        if values[0] is zeros[id(norm.moving_mean)]:
+        if _among(values[0], zeros):
             raise ValueError(f"the layer {norm.name!r} gathers no statistics in training mode.")
         found.append([np.asarray(value, float) / (1 - norm.momentum) for value in values])
     return found

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bn_tutorial import Recipe, build, from_scratch
+from bn_tutorial import Recipe, build, from_scratch, inference
 from bn_tutorial.backend import keras, tf
 from bn_tutorial.from_scratch_layer import BatchNorm
 from bn_tutorial.inference import fold, recalibrate
@@ -69,6 +69,14 @@ def test_features_that_are_always_zero_have_mean_and_variance_zero() -> None:
     recalibrate(model, 0 * images())
     np.testing.assert_array_equal(model.layers[0].moving_mean, np.zeros(3))
     np.testing.assert_array_equal(model.layers[0].moving_variance, np.zeros(3))
+
+
+def test_a_normaliser_that_keeps_its_statistics_is_told_from_zeros(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(inference, "_check_gathers", lambda *_: None)
+    with pytest.raises(ValueError, match="'bn' gathers no statistics in training mode"):
+        recalibrate(sequence(bn(trainable=False)), images())
 
 
 class OwnNorm(layers.BatchNormalization):  # type: ignore[name-defined]
@@ -171,20 +179,12 @@ def residual() -> keras.Model:
     return disturb(keras.Model(inputs, layers.Add()([inputs, layers.ReLU()(hidden)])))
 
 
-def adapted() -> keras.Model:
-    """Return a model whose first layer has learned the statistics of its inputs."""
+def adapted(inside: bool = False) -> keras.Model:
+    """Return a model whose first layer, or inner model, knows the statistics of its inputs."""
     first = layers.Normalization()
     first.adapt(50 + 10 * images(64))
+    first = keras.Sequential([first]) if inside else first
     return keras.Sequential([layers.Input(SHAPE), first, layers.Dense(4), bn(), layers.ReLU()])
-
-
-def adapted_inside() -> keras.Model:
-    """Return a model with such a layer in an inner model."""
-    first = layers.Normalization()
-    first.adapt(50 + 10 * images(64))
-    return keras.Sequential(
-        [layers.Input(SHAPE), keras.Sequential([first]), layers.Dense(4), bn(), layers.ReLU()]
-    )
 
 
 def always_dropping() -> keras.Model:
@@ -245,7 +245,7 @@ FOLDABLE: dict[str, Callable[[], keras.Model]] = {
     "residual": residual,
     "masked": lambda: sequence(layers.Masking(), layers.Dense(4), bn(), shape=(5, 2)),
     "standardised inputs": adapted,
-    "standardised inputs, inside": adapted_inside,
+    "standardised inputs, inside": lambda: adapted(inside=True),
     "an activation that is a layer": lambda: sequence(
         layers.Dense(4, layers.LeakyReLU()), bn(), layers.Dense(2)
     ),

@@ -4,8 +4,9 @@ How high can the learning rate go?
 
 A higher learning rate trains faster, until training fails. Ioffe and Szegedy (2015, section 4.2.2)
 took five times the rate: it drove their plain network to "machine infinity", and the
-batch-normalised one, with other changes, to the same accuracy in 14 times fewer steps. Bjorck and others (2018,
-abstract) see in higher rates the cause of its faster convergence and better generalisation.
+batch-normalised one, with other changes, to the same accuracy in 14 times fewer steps. Bjorck
+and others (2018, abstract) see in higher rates the cause of its faster convergence and better
+generalisation.
 
 **What you'll do:** train one network without a normaliser, with batch and with layer normalisation,
 over the whole range of learning rates, with SGD and with Adam. **What you'll see:** at which rate

@@ -4,8 +4,8 @@ Does batch normalisation regularise?
 
 A network that knows its training images by heart can be worse on new ones; a regulariser is meant
 to prevent that. Ioffe and Szegedy (2015, section 4.2.1) left dropout out of their batch-normalised
-network and saw no more overfitting, and Luo et al. (2019) explain it for a single layer: the noise of a
-batch's statistics acts like a penalty on γ.
+network and saw no more overfitting, and Luo et al. (2019) explain it for a single layer:
+the noise of a batch's statistics acts like a penalty on γ.
 
 **What you'll do:** let networks with and without batch normalisation overfit, and compare them
 *at the same training loss*; then add dropout, on either side of the

@@ -82,8 +82,9 @@ print(f"test accuracy {final:.1%}")
 # -----------------
 # Pixels divided by 255 lie between 0 and 1, so none of them has mean 0. LeCun and others (1998)
 # advise to *standardise* inputs: shift and scale each of them, here each colour, so that it has
-# mean 0 and variance 1 over the training images. Hold on to this comparison: batch normalisation does to hidden
-# layers what standardising does to the input, and it is easy to give it credit for both.
+# mean 0 and variance 1 over the training images. Hold on to this comparison: batch normalisation
+# does to hidden layers what standardising does to the input, and it is easy to give it credit for
+# both.
 
 standardized = plain.but(inputs="standardized")
 runs += train(standardized, data, seeds=range(budget.seeds))

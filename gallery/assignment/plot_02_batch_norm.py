@@ -3,7 +3,8 @@ Does batch normalisation make the network better?
 =================================================
 
 Ioffe and Szegedy (2015, section 4.2.2) trained an image classifier to the same accuracy in 14 times
-fewer steps with batch normalisation, a higher learning rate and other changes. The notebook put it into the baseline of
+fewer steps with batch normalisation, a higher learning rate and other changes. The
+notebook put it into the baseline of
 :ref:`sphx_glr_auto_examples_assignment_plot_01_baseline.py`, and its validation curve came out jagged.
 
 **What you'll do:** add the layer, train both networks with the same seeds, and read the result
