@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
-from bn_tutorial import __version__, executors, recipe, storage
-from bn_tutorial.profiles import profile
+from bn_tutorial import __version__, recipe, settings
 from bn_tutorial.recipe import Recipe
+from bn_tutorial.settings import profile
+from bn_tutorial.training import executors
 
 # What needs pandas, SciPy or TensorFlow is imported by the commands that use it: help,
 # errors and `data` come at once.
@@ -30,8 +31,8 @@ if TYPE_CHECKING:
 
     from rich.table import Table
 
-    from bn_tutorial.dataset import Dataset
-    from bn_tutorial.runs import Run, Runs
+    from bn_tutorial.data.dataset import Dataset
+    from bn_tutorial.training.runs import Run, Runs
 
 #: What the fields of a recipe that name something may name.
 _CHOICES: dict[str, tuple[str, ...]] = {
@@ -66,7 +67,7 @@ class _Group(click.Group):
             except click.ClickException as error:
                 _complain("Error", error.format_message())
                 status = 2
-            except storage.StorageError as error:
+            except settings.StorageError as error:
                 _complain("Error", error)
                 status = 2
         sys.exit(status)
@@ -117,7 +118,7 @@ def _source_option(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def _load(source: str | None) -> Dataset:
-    from bn_tutorial.data import DataError, load_cifar10
+    from bn_tutorial.data.cifar10 import DataError, load_cifar10
 
     with _users_errors(ValueError):
         source = profile().source if source is None else source
@@ -132,7 +133,7 @@ def data(source: str | None) -> None:
 
     It is fetched once, and then kept in the storage folder.
     """
-    from bn_tutorial import data as cifar10
+    from bn_tutorial.data import cifar10
 
     found = _load(source)
     kept = cifar10.SAMPLE if found.is_sample else cifar10.store_path()
@@ -273,12 +274,12 @@ def train(
         raise click.ClickException("--workers and --dask exclude each other: give one of them.")
     _check_targets(csv_file, json_file)
     images = _load(source)
-    from bn_tutorial import training
+    from bn_tutorial.training import sweep
 
     with _users_errors(ValueError):  # only here: a ValueError in training is nobody's typing
-        training.check_fits(wanted, images)
+        sweep.check_fits(wanted, images)
     with _users_errors(executors.WorkerError), _executor(workers, dask) as executor:
-        runs = training.train(wanted, images, range(seeds), executor=executor)
+        runs = sweep.train(wanted, images, range(seeds), executor=executor)
     _print(_outcomes(runs))
     frame = runs.frame()
     if csv_file:
@@ -301,7 +302,7 @@ def _outcomes(runs: Runs) -> Table:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    from bn_tutorial.evidence import interval
+    from bn_tutorial.evidence.verdicts import interval
 
     metrics = ("accuracy", "val_accuracy", "val_accuracy_population")
     first = next(iter(runs))
@@ -347,7 +348,7 @@ def _outcomes(runs: Runs) -> Table:
 @click.option("--yes", is_flag=True, help="With --clear: do not ask.")
 def stored(*, clear: bool, yes: bool) -> None:
     """List the runs that are stored, or delete them."""
-    from bn_tutorial.runs import RunStore
+    from bn_tutorial.training.runs import RunStore
 
     store = RunStore()
     if clear:
@@ -385,7 +386,7 @@ def _inventory(runs: list[Run]) -> Table:
     for run in runs:
         made = run.provenance
         *_, module, _ = str(made["engine"]).split(".")
-        loop = "" if module == "engine" else f" ({module})"
+        loop = "" if module == "single" else f" ({module})"
         when = datetime.datetime.fromisoformat(made["created"]).astimezone()
         table.add_row(
             run.recipe.label + loop,
@@ -443,12 +444,12 @@ def bench(
             Recipe(batch_size=size, epochs=epochs)
     _check_targets(json_file)
     images = _load(source)
-    from bn_tutorial import bench as benchmark
-    from bn_tutorial import training
+    from bn_tutorial.bench import speed as benchmark
+    from bn_tutorial.training import sweep
 
     with _users_errors(ValueError):  # only here: a ValueError in measuring is nobody's typing
         for size in batch_sizes:
-            training.check_fits(Recipe(batch_size=size, epochs=epochs), images)
+            sweep.check_fits(Recipe(batch_size=size, epochs=epochs), images)
     result = benchmark.bench(
         images,
         batch_sizes,
@@ -491,8 +492,8 @@ def _write(target: Path, text: str) -> None:
         file.write(text.encode())
 
     try:
-        storage.write(target.resolve(), fill)
-    except storage.StorageError as error:
+        settings.write(target.resolve(), fill)
+    except settings.StorageError as error:
         cause = error.__cause__
         reason = cause.strerror if isinstance(cause, OSError) else None
         raise _unwritable(target, reason or str(cause)) from error

@@ -9,7 +9,8 @@ from filelock import FileLock, Timeout
 from sphinx.errors import ConfigError
 
 import bn_tutorial
-from bn_tutorial import executors, load_cifar10, profile
+from bn_tutorial import load_cifar10, profile
+from bn_tutorial.training import executors
 
 HERE = Path(__file__).resolve().parent
 (HERE / "_build").mkdir(exist_ok=True)

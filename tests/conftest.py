@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bn_tutorial.dataset import Dataset
+from bn_tutorial.data.dataset import Dataset
 
 os.environ["CUDA_VISIBLE_DEVICES"] = "-1"  # the tests ask for the same bits, so for the CPU
 

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from bn_tutorial.dataset import Dataset
+from bn_tutorial.data.dataset import Dataset
 from bn_tutorial.recipe import Recipe
 
 #: The recipe's label and the seed of each run that `counted` was asked for.
@@ -122,8 +122,8 @@ def main() -> None:
     """Train when told so on standard input; print the runs."""
     engines = importlib.import_module("tests.engines")  # its name in every process
     stand_in_for_backend()
-    from bn_tutorial.runs import RunStore
-    from bn_tutorial.training import train
+    from bn_tutorial.training.runs import RunStore
+    from bn_tutorial.training.sweep import train
 
     print("ready", flush=True)
     sys.stdin.readline()
@@ -141,8 +141,8 @@ def dataset() -> Dataset:
 
 def stand_in_for_backend() -> None:
     """Let the library be imported without Keras and TensorFlow, which take 10 seconds."""
-    backend: Any = ModuleType("bn_tutorial.backend")
-    spec = importlib.util.find_spec("bn_tutorial.backend")
+    backend: Any = ModuleType("bn_tutorial.networks.backend")
+    spec = importlib.util.find_spec("bn_tutorial.networks.backend")
     backend.__file__ = spec and spec.origin  # whose code goes into a run's key
     backend.GPUS = []
     backend.tf = None
@@ -156,7 +156,7 @@ def stand_in_for_backend() -> None:
     backend.versions = lambda: {
         name: metadata.version(name) for name in ("keras", "tensorflow", "numpy")
     }
-    sys.modules["bn_tutorial.backend"] = backend
+    sys.modules["bn_tutorial.networks.backend"] = backend
 
 
 if __name__ == "__main__":

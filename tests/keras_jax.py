@@ -7,8 +7,8 @@ import sys
 
 import numpy as np
 
-from bn_tutorial.backend import keras
-from bn_tutorial.models import build
+from bn_tutorial.networks.backend import keras
+from bn_tutorial.networks.models import build
 from bn_tutorial.recipe import Recipe
 
 RECIPES = {"plain": Recipe(), "normalised": Recipe(norm="batch")}

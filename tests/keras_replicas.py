@@ -14,7 +14,7 @@ def main() -> None:
     cpu, *_ = tf.config.list_physical_devices("CPU")
     parts = 2 * [tf.config.LogicalDeviceConfiguration()]
     tf.config.set_logical_device_configuration(cpu, parts)
-    from bn_tutorial.backend import keras
+    from bn_tutorial.networks.backend import keras
 
     strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
     random = np.random.default_rng(0)

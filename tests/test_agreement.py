@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bn_tutorial import agreement
-from bn_tutorial.agreement import TOLERANCE, differences, first_losses
+from bn_tutorial.bench import agreement
+from bn_tutorial.bench.agreement import TOLERANCE, differences, first_losses
 from bn_tutorial.data import load_cifar10
-from bn_tutorial.dataset import Dataset
-from bn_tutorial.engine import epoch_order, scaling
-from bn_tutorial.models import build
+from bn_tutorial.data.dataset import Dataset
+from bn_tutorial.engines.single import epoch_order, scaling
+from bn_tutorial.networks.models import build
 from bn_tutorial.recipe import Recipe
 from tests.keras_jax import RECIPES
 

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from bn_tutorial import bench, engine, notebook
-from bn_tutorial.backend import tf
-from bn_tutorial.bench import Benchmark, Contestant, Measurement
-from bn_tutorial.dataset import Dataset
+from bn_tutorial.bench import speed
+from bn_tutorial.bench.speed import Benchmark, Contestant, Measurement
+from bn_tutorial.data.dataset import Dataset
+from bn_tutorial.engines import notebook, single
+from bn_tutorial.networks.backend import tf
 from bn_tutorial.recipe import Recipe
 
 OnEpoch = Callable[[], object]
@@ -40,7 +41,7 @@ def contestant(name: str, events: list[str], epochs: int = 3, seconds: float = 0
 
 def test_contestants_take_turns_and_never_run_at_once() -> None:
     events: list[str] = []
-    seconds = bench._contest(
+    seconds = speed._contest(
         {name: contestant(name, events, seconds=0.02) for name in "abc"}, 3, silent
     )
     assert events == [
@@ -59,7 +60,7 @@ def test_each_is_timed_by_itself_with_all_that_it_does() -> None:
         on_epoch()
         time.sleep(0.2)
 
-    seconds = bench._contest(
+    seconds = speed._contest(
         {"slow": slow_to_start_and_to_end, "fast": contestant("fast", [], epochs=2)}, 2, silent
     )
     assert seconds["slow"][0] >= 0.3
@@ -69,7 +70,7 @@ def test_each_is_timed_by_itself_with_all_that_it_does() -> None:
 
 def test_progress_is_reported() -> None:
     lines: list[str] = []
-    bench._contest({name: contestant(name, [], epochs=2) for name in "ab"}, 2, lines.append)
+    speed._contest({name: contestant(name, [], epochs=2) for name in "ab"}, 2, lines.append)
     assert [line.partition(":")[0] for line in lines] == ["epoch 1 of 2", "epoch 2 of 2"]
     assert lines[0].startswith("epoch 1 of 2: a 0.0")
 
@@ -83,7 +84,7 @@ def test_an_error_of_one_is_raised_and_ends_all(error: BaseException) -> None:
     before = threading.active_count()
     events: list[str] = []
     with pytest.raises(type(error)):
-        bench._contest(
+        speed._contest(
             {"good": contestant("good", events), "bad": fail, "idle": contestant("idle", events)},
             3,
             silent,
@@ -101,7 +102,7 @@ def test_an_interrupt_between_epochs_ends_all() -> None:
     before = threading.active_count()
     events: list[str] = []
     with pytest.raises(KeyboardInterrupt):
-        bench._contest({"a": contestant("a", events)}, 3, interrupt)
+        speed._contest({"a": contestant("a", events)}, 3, interrupt)
     assert threading.active_count() == before
     assert events == ["a begins 1", "a ends 1"]
 
@@ -109,7 +110,7 @@ def test_an_interrupt_between_epochs_ends_all() -> None:
 @pytest.mark.parametrize(("trains", "message"), [(2, "stopped before"), (4, "more than 3")])
 def test_a_contestant_must_train_every_epoch_and_no_more(trains: int, message: str) -> None:
     with pytest.raises(RuntimeError, match=message):
-        bench._contest({"a": contestant("a", [], epochs=trains)}, 3, silent)
+        speed._contest({"a": contestant("a", [], epochs=trains)}, 3, silent)
 
 
 # The floor.
@@ -134,11 +135,11 @@ def numpy_products(
 @pytest.mark.parametrize(("size", "steps", "rest"), [(16, 6, 4), (50, 2, 0)])
 def test_the_floor_does_all_products(tiny: Dataset, size: int, steps: int, rest: int) -> None:
     assert divmod(len(tiny.x_train), size) == (steps, rest)
-    operands = bench._operands(Recipe(batch_size=size), tiny)
+    operands = speed._operands(Recipe(batch_size=size), tiny)
     assert [tuple(one.shape) for one in operands] == [
         (size, 3072), (40, 3072), (3072, 512), (512, 10),
     ]  # fmt: skip
-    compiled = tf.function(bench._products, jit_compile=True)
+    compiled = tf.function(speed._products, jit_compile=True)
     outputs, total = compiled(*operands, steps=steps, rest=rest)
     expected_outputs, expected_total, products = numpy_products(operands, steps, rest)
     assert products == 5 * (steps + bool(rest)) + 2
@@ -147,16 +148,16 @@ def test_the_floor_does_all_products(tiny: Dataset, size: int, steps: int, rest:
 
 
 def test_the_floors_numbers_neither_grow_nor_die_away(tiny: Dataset) -> None:
-    operands = bench._operands(Recipe(batch_size=8), tiny)
-    compiled = tf.function(bench._products, jit_compile=True)
+    operands = speed._operands(Recipe(batch_size=8), tiny)
+    compiled = tf.function(speed._products, jit_compile=True)
     sizes = [np.abs(compiled(*operands, steps=steps, rest=0)[0]).mean() for steps in (100, 1500)]
     assert sizes[0] > 1e-3
     assert sizes[1] == pytest.approx(sizes[0], rel=0.5)
 
 
 def test_the_floors_time_grows_with_the_steps(tiny: Dataset) -> None:
-    operands = bench._operands(Recipe(batch_size=32), tiny)
-    compiled = tf.function(bench._products, jit_compile=True)
+    operands = speed._operands(Recipe(batch_size=32), tiny)
+    compiled = tf.function(speed._products, jit_compile=True)
 
     def seconds(steps: int) -> float:
         def once() -> float:
@@ -181,8 +182,8 @@ def test_the_floor_trains_whole_epochs_of_the_data(
         contestant("floor", [], epochs)(on_epoch)
 
     use_fakes(monkeypatch)
-    monkeypatch.setattr(bench, "_floor", floor)
-    bench.bench(tiny, (32, 50), 2)
+    monkeypatch.setattr(speed, "_floor", floor)
+    speed.bench(tiny, (32, 50), 2)
     assert floors == [(32, 3, 4, 2), (50, 2, 0, 2)]
 
 
@@ -195,7 +196,7 @@ def use_fakes(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Recipe, int]]:
 
     def fake(name: str, seconds: float) -> Any:
         def fit(recipe: Recipe, data: Dataset, seed: int, on_epoch: OnEpoch) -> None:
-            starts.append((name, recipe, engine._program.cache_info().currsize))
+            starts.append((name, recipe, single._program.cache_info().currsize))
             contestant(name, [], recipe.epochs, seconds)(on_epoch)
 
         return fit
@@ -204,18 +205,18 @@ def use_fakes(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Recipe, int]]:
         contestant("floor", [], epochs, 0.02)(on_epoch)
 
     monkeypatch.setattr(notebook, "fit", fake("notebook", 0.18))
-    monkeypatch.setattr(engine, "fit", fake("library", 0.06))
-    monkeypatch.setattr(bench, "_floor", floor)
+    monkeypatch.setattr(single, "fit", fake("library", 0.06))
+    monkeypatch.setattr(speed, "_floor", floor)
     monkeypatch.setattr(
-        bench, "_operands", lambda recipe, data: (tf.zeros((recipe.batch_size, 1)),)
+        speed, "_operands", lambda recipe, data: (tf.zeros((recipe.batch_size, 1)),)
     )
     return starts
 
 
 def test_ratios_of_sleepers(tiny: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     starts = use_fakes(monkeypatch)
-    engine._program(Recipe(width=2), False, (32, 32, 3), 10)  # something compiled before
-    [one] = bench.bench(tiny, (10,), 3).measurements
+    single._program(Recipe(width=2), False, (32, 32, 3), 10)  # something compiled before
+    [one] = speed.bench(tiny, (10,), 3).measurements
     assert one.ratio("notebook", "library").median == pytest.approx(3, rel=0.3)
     assert one.ratio("library", "floor").median == pytest.approx(3, rel=0.3)
     recipe = Recipe(batch_size=10, epochs=3)
@@ -239,7 +240,7 @@ def test_one_row_for_each_network_and_batch_size(
     tiny: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     use_fakes(monkeypatch)
-    result = bench.bench(tiny, [50, 25, 50], 1, norms=(None, "batch", None))
+    result = speed.bench(tiny, [50, 25, 50], 1, norms=(None, "batch", None))
     assert [(one.norm, one.batch_size) for one in result.measurements] == [
         (None, 50), (None, 25), ("batch", 50), ("batch", 25),
     ]  # fmt: skip
@@ -248,7 +249,7 @@ def test_one_row_for_each_network_and_batch_size(
 @pytest.fixture(scope="module")
 def real(tiny: Dataset) -> tuple[Benchmark, list[str]]:
     lines: list[str] = []
-    return bench.bench(tiny, (32,), 2, report=lines.append), lines
+    return speed.bench(tiny, (32,), 2, report=lines.append), lines
 
 
 def test_the_real_contestants(real: tuple[Benchmark, list[str]]) -> None:
@@ -297,7 +298,7 @@ def test_the_table_fits_a_terminal() -> None:
     )  # fmt: skip
     console = Console(width=80)
     with console.capture() as capture:
-        console.print(bench.table(result))
+        console.print(speed.table(result))
     shown = capture.get()
     assert "…" not in shown
     for text in ("batch norm", "256", "223.40", "47.25", "20.00", "4.73", "2.36", "2.5 GB"):
@@ -322,5 +323,5 @@ def test_impossible_benchmarks_are_refused_at_once(
 ) -> None:
     starts = use_fakes(monkeypatch)
     with pytest.raises(ValueError, match=message):
-        bench.bench(tiny, **changes)
+        speed.bench(tiny, **changes)
     assert not starts

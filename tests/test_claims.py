@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from bn_tutorial import claims as registry
-from bn_tutorial.claims import WORDS, Hypothesis, claims, hypotheses
+from bn_tutorial.evidence import registry
+from bn_tutorial.evidence.registry import WORDS, Hypothesis, claims, hypotheses
 
 NAN = math.nan
 HIGHER = Hypothesis(
@@ -26,7 +26,7 @@ HIGHER = Hypothesis(
 def test_every_hypothesis_is_complete() -> None:
     known = {field.name for field in dataclasses.fields(Hypothesis)} - {"id", "experiment"}
     written = {}
-    for file in resources.files("bn_tutorial").joinpath("hypotheses").iterdir():
+    for file in resources.files("bn_tutorial.evidence").joinpath("hypotheses").iterdir():
         tables = tomllib.loads(file.read_text("utf-8"))
         assert tables, file.name
         for name, table in tables.items():

@@ -18,10 +18,13 @@ import pytest
 from click.testing import CliRunner, Result
 
 import bn_tutorial
-from bn_tutorial import bench, cli, data, storage, training
-from bn_tutorial.dataset import Dataset
+from bn_tutorial import cli, settings
+from bn_tutorial.bench import speed
+from bn_tutorial.data import cifar10
+from bn_tutorial.data.dataset import Dataset
 from bn_tutorial.recipe import Recipe
-from bn_tutorial.runs import Run, Runs, RunStore
+from bn_tutorial.training import sweep
+from bn_tutorial.training.runs import Run, Runs, RunStore
 
 METRICS = (
     "loss",
@@ -57,7 +60,7 @@ def fake_run(recipe: Recipe, seed: int, *, diverged: bool = False) -> Run:
         {
             "data": {"digest": "0", "source": "bundled sample of 1", "sample": True},
             "device": "cpu",
-            "engine": "bn_tutorial.engine.fit",
+            "engine": "bn_tutorial.engines.single.fit",
             "seconds": 1.5,
             "created": f"2024-05-0{seed + 1}T12:00:00+00:00",
         },
@@ -73,7 +76,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Recipe, Dataset, list
         calls.append((recipe, images, list(seeds)))
         return Runs(fake_run(recipe, seed) for seed in calls[-1][2])
 
-    monkeypatch.setattr(training, "train", train)
+    monkeypatch.setattr(sweep, "train", train)
     return calls
 
 
@@ -206,7 +209,7 @@ def test_one_seed_has_no_interval(trained: list[tuple[Recipe, Dataset, list[int]
 
 def test_diverged_runs_are_shown_and_give_no_mean(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        training,
+        sweep,
         "train",
         lambda recipe, *_, executor: Runs(
             [fake_run(recipe, 0), fake_run(recipe, 1, diverged=True)]
@@ -279,7 +282,7 @@ def test_a_small_network_is_really_trained_and_stored(tmp_path: Path, home: Path
 def test_errors_of_the_user_are_one_sentence(
     args: str, message: str, trained: list[object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bench, "bench", lambda *_, **__: pytest.fail("it was started"))
+    monkeypatch.setattr(speed, "bench", lambda *_, **__: pytest.fail("it was started"))
     assert message in error_of(invoke(*args.split()))
     assert not trained
 
@@ -299,8 +302,8 @@ def test_an_unwritable_target_is_refused_before_anything_starts(
     trained: list[object],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(bench, "bench", lambda *_, **__: pytest.fail("it was started"))
-    monkeypatch.setattr(data, "load_cifar10", lambda _: pytest.fail("data were loaded"))
+    monkeypatch.setattr(speed, "bench", lambda *_, **__: pytest.fail("it was started"))
+    monkeypatch.setattr(cifar10, "load_cifar10", lambda _: pytest.fail("data were loaded"))
     (tmp_path / "file").write_text("")
     result = invoke(*option.split(), str(tmp_path / target))
     assert "cannot write" in error_of(result)
@@ -336,7 +339,7 @@ def test_errors_that_are_not_the_users_are_not_hidden(monkeypatch: pytest.Monkey
     def train(*_: object, executor: None) -> Runs:
         raise ValueError("a bug")
 
-    monkeypatch.setattr(training, "train", train)
+    monkeypatch.setattr(sweep, "train", train)
     result = invoke("train", "--source", "sample")
     assert isinstance(result.exception, ValueError)
 
@@ -345,7 +348,7 @@ def test_an_interrupt_ends_with_status_130(monkeypatch: pytest.MonkeyPatch) -> N
     def train(*_: object, executor: None) -> Runs:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(training, "train", train)
+    monkeypatch.setattr(sweep, "train", train)
     result = invoke("train", "--source", "sample")
     assert result.exit_code == 130
     assert "Traceback" not in result.output
@@ -357,7 +360,7 @@ def test_warnings_are_one_line(monkeypatch: pytest.MonkeyPatch, tiny: Dataset) -
         warnings.warn("CIFAR-10 could not\nbe had.", stacklevel=2)
         return tiny
 
-    monkeypatch.setattr(data, "load_cifar10", load)
+    monkeypatch.setattr(cifar10, "load_cifar10", load)
     result = invoke("data")
     assert result.stderr == "Warning: CIFAR-10 could not be had.\n"
 
@@ -369,18 +372,18 @@ def test_data_says_where_the_sample_is() -> None:
     result = invoke("data", "--source", "sample")
     assert result.exit_code == 0
     assert "1,000 for training, 500 for testing, 32 × 32 pixels, 10 classes" in result.stdout
-    assert str(data.SAMPLE) in result.stdout
-    assert data.SAMPLE_SHA256[:16] in result.stdout
+    assert str(cifar10.SAMPLE) in result.stdout
+    assert cifar10.SAMPLE_SHA256[:16] in result.stdout
 
 
 @pytest.mark.parametrize("stored", [True, False])
 def test_data_says_where_the_real_data_are(
     stored: bool, monkeypatch: pytest.MonkeyPatch, tiny: Dataset, home: Path
 ) -> None:
-    monkeypatch.setattr(data, "load_cifar10", lambda _: tiny)
+    monkeypatch.setattr(cifar10, "load_cifar10", lambda _: tiny)
     file = home / "data" / "cifar10.npz"
     if stored:
-        storage.write(file, lambda out: out.write(bytes(2_500_000)))
+        settings.write(file, lambda out: out.write(bytes(2_500_000)))
     shown = invoke("data").stdout
     assert (f"{file} (2.5 MB)" in shown) == stored
     assert "official MD5" in shown
@@ -412,7 +415,7 @@ def test_runs_lists_what_is_stored(three_runs: RunStore) -> None:
 
 def test_runs_names_the_engine_that_is_not_the_usual_one(monkeypatch: pytest.MonkeyPatch) -> None:
     run = fake_run(Recipe(), 0)
-    made = {**run.provenance, "engine": "bn_tutorial.notebook.fit"}
+    made = {**run.provenance, "engine": "bn_tutorial.engines.notebook.fit"}
     RunStore().put("key", dataclasses.replace(run, provenance=made))
     assert "(notebook)" in invoke("runs").stdout
 
@@ -452,9 +455,9 @@ def test_a_storage_error_is_one_sentence(
     three_runs: RunStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(folder: Path) -> None:
-        raise storage.StorageError(f"cannot write {folder} (busy): free some space.")
+        raise settings.StorageError(f"cannot write {folder} (busy): free some space.")
 
-    monkeypatch.setattr(storage, "remove", refuse)
+    monkeypatch.setattr(settings, "remove", refuse)
     assert "(busy)" in error_of(invoke("runs", "--clear", "--yes"))
 
 
@@ -473,11 +476,11 @@ def benched(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         *,
         norms: Iterable[str | None],
         report: Callable[[str], object],
-    ) -> bench.Benchmark:
+    ) -> speed.Benchmark:
         asked.update(batch_sizes=list(batch_sizes), epochs=epochs, norms=list(norms))
         report("epoch 1 of 1")
-        return bench.Benchmark(
-            (bench.Measurement(None, 8, {"notebook": [6.0], "library": [2.0], "floor": [1.0]}),),
+        return speed.Benchmark(
+            (speed.Measurement(None, 8, {"notebook": [6.0], "library": [2.0], "floor": [1.0]}),),
             epochs=1,
             data={"source": images.source, "digest": "0", "sample": True},
             device="cpu",
@@ -486,7 +489,7 @@ def benched(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
             peak_memory=None,
         )
 
-    monkeypatch.setattr(bench, "bench", fake)
+    monkeypatch.setattr(speed, "bench", fake)
     return asked
 
 

@@ -23,12 +23,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bn_tutorial import data
-from bn_tutorial.data import DataError, load_cifar10
-from bn_tutorial.dataset import Dataset
+from bn_tutorial.data import DataError, cifar10, load_cifar10
+from bn_tutorial.data.dataset import Dataset
 
 PATH = os.environ.get("PATH", "")  # before any test changes it
-ROOT = Path(data.__file__).parents[1]
+ROOT = Path(cifar10.__file__).parents[2]
 EACH = 20  # images a batch in the tiny CIFAR-10 of these tests
 
 
@@ -66,17 +65,17 @@ class Tiny:
         rng = np.random.default_rng(0)
         self.folder = folder
         self.records = {
-            name: rng.integers(0, 256, (EACH, 3073), dtype=np.uint8) for name in data.OFFICIAL_MD5
+            name: rng.integers(0, 256, (EACH, 3073), dtype=np.uint8) for name in cifar10.OFFICIAL_MD5
         }
         for records in self.records.values():
             records[:, 0] = rng.permutation(np.arange(EACH) % 10)
         self.binary = {f"{n}.bin": r.tobytes() for n, r in self.records.items()}
         self.python = {n: PickleOfPython2.dump_batch(r) for n, r in self.records.items()}
         self.npm = {f"{n}.png": self.strip(r) for n, r in self.records.items()}
-        self.npm["train_lables.json"] = json.dumps(self.labels(*data.TRAINING)).encode()
+        self.npm["train_lables.json"] = json.dumps(self.labels(*cifar10.TRAINING)).encode()
         self.npm["test_lables.json"] = json.dumps(self.labels("test_batch")).encode()
-        self.official = {n: data._md5(r.tobytes()) for n, r in self.records.items()}
-        self.pickles = {n: data._md5(p) for n, p in self.python.items()}
+        self.official = {n: cifar10._md5(r.tobytes()) for n, r in self.records.items()}
+        self.pickles = {n: cifar10._md5(p) for n, p in self.python.items()}
         self.tgz = self.archive("package", self.npm)
         self.sha256 = hashlib.sha256(self.tgz.read_bytes()).hexdigest()
         self.tables = (self.official, self.pickles, self.sha256)
@@ -113,8 +112,8 @@ class Tiny:
 
     def check(self, dataset: Dataset) -> None:
         assert not dataset.is_sample
-        np.testing.assert_array_equal(dataset.x_train, self.images(*data.TRAINING))
-        np.testing.assert_array_equal(dataset.y_train, self.labels(*data.TRAINING))
+        np.testing.assert_array_equal(dataset.x_train, self.images(*cifar10.TRAINING))
+        np.testing.assert_array_equal(dataset.y_train, self.labels(*cifar10.TRAINING))
         np.testing.assert_array_equal(dataset.x_test, self.images("test_batch"))
         np.testing.assert_array_equal(dataset.y_test, self.labels("test_batch"))
         assert dataset.y_train.dtype == dataset.y_test.dtype == np.int32
@@ -126,9 +125,9 @@ def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tiny:
     folder = tmp_path / "published"
     folder.mkdir()
     tiny = Tiny(folder)
-    monkeypatch.setattr(data, "OFFICIAL_MD5", tiny.official)
-    monkeypatch.setattr(data, "PICKLE_MD5", tiny.pickles)
-    monkeypatch.setattr(data, "NPM_SHA256", tiny.sha256)
+    monkeypatch.setattr(cifar10, "OFFICIAL_MD5", tiny.official)
+    monkeypatch.setattr(cifar10, "PICKLE_MD5", tiny.pickles)
+    monkeypatch.setattr(cifar10, "NPM_SHA256", tiny.sha256)
     return tiny
 
 
@@ -150,7 +149,7 @@ def keras_with(tiny: Tiny, *, channels_first: bool = False) -> Callable[[], Any]
     def load() -> Any:
         print("Downloading data")
         parts = []
-        for names in (data.TRAINING, ("test_batch",)):
+        for names in (cifar10.TRAINING, ("test_batch",)):
             x = tiny.images(*names)
             x = x.transpose(0, 3, 1, 2) if channels_first else x
             parts.append((x, np.array(tiny.labels(*names), np.uint8).reshape(-1, 1)))
@@ -418,7 +417,7 @@ def test_foreign_pickles_are_never_unpickled(tiny: Tiny, tmp_path: Path, packed:
     path = make("cifar-10-batches-py", {**tiny.python, "data_batch_1": bomb})
     with pytest.raises(DataError, match="data_batch_1 is not the official file"):
         load_cifar10(path)
-    tiny.pickles["data_batch_1"] = data._md5(bomb)  # even if its MD5 were to match
+    tiny.pickles["data_batch_1"] = cifar10._md5(bomb)  # even if its MD5 were to match
     with pytest.raises(
         DataError, match=r"\((pathlib[\w.]*Path\.touch|.*getattr) does not belong in it\)"
     ):
@@ -448,7 +447,7 @@ def test_keras_is_not_waited_for_for_ever(monkeypatch: pytest.MonkeyPatch) -> No
     fake_keras(monkeypatch, load)
     with pytest.raises(DataError, match=r"\(timed out\): check the network"):
         load_cifar10("keras")
-    assert waited == [data.KERAS_SECONDS]
+    assert waited == [cifar10.KERAS_SECONDS]
     assert socket.getdefaulttimeout() is None
 
 
@@ -489,7 +488,7 @@ def test_npm_fails(
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
     (tmp_path / "temporary").mkdir()
     if "sleep" in code:
-        monkeypatch.setattr(data, "NPM_SECONDS", 0.3)
+        monkeypatch.setattr(cifar10, "NPM_SECONDS", 0.3)
     begun = time.monotonic()
     with pytest.raises(DataError, match=reason):
         load_cifar10("npm")
@@ -655,9 +654,9 @@ def test_full_disk(
 
 CHILD = """
 import json, sys
-from bn_tutorial import data
-data.OFFICIAL_MD5, data.PICKLE_MD5, data.NPM_SHA256 = json.loads(sys.argv[1])
-print(data.load_cifar10().x_train.shape)
+from bn_tutorial.data import cifar10
+cifar10.OFFICIAL_MD5, cifar10.PICKLE_MD5, cifar10.NPM_SHA256 = json.loads(sys.argv[1])
+print(cifar10.load_cifar10().x_train.shape)
 """
 
 
@@ -711,7 +710,7 @@ def test_killed_download(
 
 
 def test_import_starts_neither_keras_nor_tensorflow() -> None:
-    code = "import sys, bn_tutorial.data; sys.exit(bool({'keras', 'tensorflow'} & {*sys.modules}))"
+    code = "import sys, bn_tutorial.data.cifar10; sys.exit(bool({'keras', 'tensorflow'} & {*sys.modules}))"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 
 
@@ -729,20 +728,20 @@ def test_sample() -> None:
 
 
 def test_sample_is_small() -> None:
-    assert sum(file.stat().st_size for file in data.SAMPLE.iterdir()) <= 3_000_000
+    assert sum(file.stat().st_size for file in cifar10.SAMPLE.iterdir()) <= 3_000_000
 
 
 def test_sample_can_be_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sample = load_cifar10("sample")
-    data._write_sample(sample, tmp_path)
-    monkeypatch.setattr(data, "SAMPLE", tmp_path)
+    cifar10._write_sample(sample, tmp_path)
+    monkeypatch.setattr(cifar10, "SAMPLE", tmp_path)
     assert load_cifar10("sample").digest == sample.digest
 
 
 @pytest.mark.parametrize("spoil", ["edit", "truncate", "remove"])
 def test_damaged_sample(tmp_path: Path, spoil: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    shutil.copytree(data.SAMPLE, tmp_path / "sample")
-    monkeypatch.setattr(data, "SAMPLE", tmp_path / "sample")
+    shutil.copytree(cifar10.SAMPLE, tmp_path / "sample")
+    monkeypatch.setattr(cifar10, "SAMPLE", tmp_path / "sample")
     path = tmp_path / "sample" / "test.png"
     if spoil == "edit":
         with Image.open(path) as image:

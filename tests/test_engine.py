@@ -11,10 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bn_tutorial import engine
-from bn_tutorial.backend import GPUS, keras, tf
-from bn_tutorial.dataset import Dataset
-from bn_tutorial.engine import (
+from bn_tutorial.data.dataset import Dataset
+from bn_tutorial.engines import single
+from bn_tutorial.engines.single import (
     FIT_METRICS,
     METRICS,
     TEST_METRICS,
@@ -23,10 +22,11 @@ from bn_tutorial.engine import (
     fit,
     scaling,
 )
-from bn_tutorial.models import build
-from bn_tutorial.probes import batch_norms
+from bn_tutorial.networks.backend import GPUS, keras, tf
+from bn_tutorial.networks.models import build
+from bn_tutorial.networks.statistics import batch_norms
 from bn_tutorial.recipe import Recipe
-from bn_tutorial.runs import Run
+from bn_tutorial.training.runs import Run
 
 #: 100 images: three batches, and a last one of 4.
 PLAIN = Recipe(width=8, epochs=3)
@@ -38,8 +38,8 @@ DROPOUT = NORMALIZED.but(dropout=0.3, batch_size=50, epochs=2)
 def no_programs_yet() -> Iterator[None]:
     """Forget, for a while, what has been compiled before."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(engine, "_program", functools.cache(engine._program.__wrapped__))
-        patch.setattr(engine, "WORTH_COMPILING", 0)  # as if all these short runs were long
+        patch.setattr(single, "_program", functools.cache(single._program.__wrapped__))
+        patch.setattr(single, "WORTH_COMPILING", 0)  # as if all these short runs were long
         yield
 
 
@@ -48,12 +48,12 @@ def programs() -> Iterator[None]:
     """Keep compiled programs for all tests of this module, and free them then."""
     with no_programs_yet():
         yield
-    engine._resident.cache_clear()
+    single._resident.cache_clear()
 
 
 def program(recipe: Recipe) -> Any:
     """Return the program that `fit` uses; its model is as the last run left it."""
-    return engine._program(*engine.signature(recipe), (32, 32, 3), 10)
+    return single._program(*single.signature(recipe), (32, 32, 3), 10)
 
 
 def scaled(images: Any, recipe: Recipe, data: Dataset) -> Any:
@@ -119,7 +119,7 @@ def test_compiling_changes_nothing(
 ) -> None:
     recipe = PLAIN.but(norm=norm, norm_options=options)
     found = fit(recipe, tiny, 3)
-    monkeypatch.setattr(engine, "WORTH_COMPILING", 1000)
+    monkeypatch.setattr(single, "WORTH_COMPILING", 1000)
     for name, values in fit(recipe, tiny, 3).items():
         np.testing.assert_allclose(found[name], values, rtol=5e-5, err_msg=name)
 
@@ -246,12 +246,12 @@ def test_held_out_images_are_validated_on_and_the_test_images_looked_at_once(tin
 
 
 def test_a_short_run_is_not_compiled_by_xla(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine, "WORTH_COMPILING", 150)
+    monkeypatch.setattr(single, "WORTH_COMPILING", 150)
     recipe = Recipe(batch_size=10, train_size=100)
-    compiled = {epochs: engine.signature(recipe.but(epochs=epochs))[1] for epochs in (14, 15)}
+    compiled = {epochs: single.signature(recipe.but(epochs=epochs))[1] for epochs in (14, 15)}
     assert compiled == {14: False, 15: True}
-    assert engine.signature(Recipe(epochs=1))[1]
-    assert engine.signature(Recipe(model="cnn"))[1] == bool(GPUS)
+    assert single.signature(Recipe(epochs=1))[1]
+    assert single.signature(Recipe(model="cnn"))[1] == bool(GPUS)
 
 
 # Probes
@@ -303,7 +303,7 @@ def test_many_programs_are_compiled_without_a_warning(monkeypatch: pytest.Monkey
     try:
         for width in range(1, 8):
             recipe = Recipe(width=width, optimizer="sgd", batch_size=8)
-            one = engine._Program(recipe, False, (1, 1, 1), 2)
+            one = single._Program(recipe, False, (1, 1, 1), 2)
             order = epoch_order(0, 0, 8)
             pixels = np.zeros(1, np.float32), np.ones(1, np.float32)
             assert math.isfinite(one.train(8)(images, labels, order, *pixels)[0])

@@ -12,8 +12,6 @@ import numpy.typing as npt
 import pytest
 from scipy import stats
 
-from bn_tutorial import evidence
-from bn_tutorial.claims import WORDS, Claim, Hypothesis
 from bn_tutorial.evidence import (
     Interval,
     Verdict,
@@ -25,9 +23,11 @@ from bn_tutorial.evidence import (
     recall,
     record,
     roughness,
+    verdicts,
 )
+from bn_tutorial.evidence.registry import WORDS, Claim, Hypothesis
 from bn_tutorial.recipe import Recipe
-from bn_tutorial.runs import Run, Runs
+from bn_tutorial.training.runs import Run, Runs
 
 NAN = math.nan
 HIGHER = Hypothesis(
@@ -52,7 +52,7 @@ def register(monkeypatch: pytest.MonkeyPatch) -> Register:
     """Return a function that puts hypotheses in place of those that are registered."""
 
     def put(*on_trial: Hypothesis) -> None:
-        monkeypatch.setattr(evidence, "hypotheses", lambda: {one.id: one for one in on_trial})
+        monkeypatch.setattr(verdicts, "hypotheses", lambda: {one.id: one for one in on_trial})
 
     return put
 
@@ -410,10 +410,10 @@ def test_a_verdict_as_text_in_other_units(register: Register) -> None:
 
 def test_holm_by_hand() -> None:
     # sorted, times how many are left: 0.005 × 4, 0.01 × 3, 0.03 × 2, 0.04 × 1; never falling
-    found = evidence._holm(np.array([0.01, 0.04, 0.03, 0.005]))
+    found = verdicts._holm(np.array([0.01, 0.04, 0.03, 0.005]))
     assert found == pytest.approx([0.03, 0.06, 0.06, 0.02])
-    assert evidence._holm(np.array([0.9, 0.6])) == pytest.approx([1, 1])
-    assert evidence._holm(np.ones(0)).shape == (0,)
+    assert verdicts._holm(np.array([0.9, 0.6])) == pytest.approx([1, 1])
+    assert verdicts._holm(np.ones(0)).shape == (0,)
 
 
 def scattered(p: float, smallest: float = 0.01) -> Values:
@@ -727,7 +727,7 @@ def test_a_record_replaces_the_one_before() -> None:
 def test_evidence_belongs_to_a_profile(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BN_TUTORIAL_PROFILE", "smoke")
     record("group", share=0.25)
-    assert evidence.evidence_path("group") == home / "evidence" / "smoke" / "group.json"
+    assert verdicts.evidence_path("group") == home / "evidence" / "smoke" / "group.json"
     monkeypatch.setenv("BN_TUTORIAL_PROFILE", "full")
     with pytest.raises(KeyError, match=r"group\.share"):
         recall("group.share")
@@ -735,7 +735,7 @@ def test_evidence_belongs_to_a_profile(home: Path, monkeypatch: pytest.MonkeyPat
 
 def test_an_unchanged_record_leaves_the_file_alone() -> None:
     record("group", share=0.25, effect=EFFECT)
-    path = evidence.evidence_path("group")
+    path = verdicts.evidence_path("group")
     before = path.stat()
     record("group", share=0.25, effect=EFFECT)
     assert (path.stat().st_mtime_ns, path.stat().st_ino) == (before.st_mtime_ns, before.st_ino)
@@ -754,7 +754,7 @@ def test_a_value_of_another_type_is_refused(value: object) -> None:
 
 def test_a_record_is_json_that_other_programs_read() -> None:
     record("group", verdict=Verdict(HIGHER, EFFECT, "inconclusive"))
-    content = json.loads(evidence.evidence_path("group").read_text("utf-8"))
+    content = json.loads(verdicts.evidence_path("group").read_text("utf-8"))
     kept = content["verdict"]
     assert (kept["hypothesis"], kept["unit"], kept["n"]) == ("higher", "points", 3)
     assert kept["arms"] == ["without", "batch"]

@@ -25,14 +25,16 @@ import distributed
 import pytest
 from click.testing import CliRunner
 
-from bn_tutorial import backend, cli, executors, training
-from bn_tutorial.data import DIGEST, load_cifar10, source_of, store_path
-from bn_tutorial.dataset import Dataset
-from bn_tutorial.engine import fit
-from bn_tutorial.executors import WorkerError
+from bn_tutorial import cli
+from bn_tutorial.data.cifar10 import DIGEST, load_cifar10, source_of, store_path
+from bn_tutorial.data.dataset import Dataset
+from bn_tutorial.engines.single import fit
+from bn_tutorial.networks import backend
 from bn_tutorial.recipe import Recipe
-from bn_tutorial.runs import Runs, RunStore
-from bn_tutorial.training import train
+from bn_tutorial.training import executors, sweep
+from bn_tutorial.training.executors import WorkerError
+from bn_tutorial.training.runs import Runs, RunStore
+from bn_tutorial.training.sweep import train
 from tests import engines
 from tests.test_training import Process, expected
 
@@ -156,7 +158,7 @@ def test_images_travel_by_name_where_they_have_one(
 def test_a_worker_without_images_says_so(
     tiny: Dataset, store: RunStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(training, "source_of", lambda data: "store")
+    monkeypatch.setattr(sweep, "source_of", lambda data: "store")
     with executors.processes(1) as pool, pytest.raises(WorkerError, match="has no images") as found:
         train(Recipe(batch_size=10), tiny, store=store, engine=engines.counted, executor=pool)
     assert str(found.value).endswith(": run “bn-tutorial data” on its machine.")
@@ -165,11 +167,11 @@ def test_a_worker_without_images_says_so(
 def test_threads_use_the_images_of_this_process(
     tiny: Dataset, store: RunStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(training, "source_of", lambda data: "store")
+    monkeypatch.setattr(sweep, "source_of", lambda data: "store")
     with ThreadPoolExecutor(1) as pool:
         train(Recipe(batch_size=10), tiny, store=store, engine=engines.counted, executor=pool)
     assert len(store.keys()) == 1
-    assert not training._IMAGES
+    assert not sweep._IMAGES
 
 
 def test_official_images_have_a_name_only_where_they_are_stored(
@@ -306,7 +308,7 @@ def test_ctrl_c_leaves_no_task_on_a_cluster(
     def interrupted(futures: object) -> NoReturn:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(training, "as_completed", interrupted)
+    monkeypatch.setattr(sweep, "as_completed", interrupted)
     (folder / "log").unlink(missing_ok=True)
     (folder / "wait").touch()
     with pytest.raises(KeyboardInterrupt), executors.dask(cluster.scheduler_address) as workers:
@@ -368,10 +370,10 @@ def test_what_failed_on_a_cluster_can_be_tried_again(
 @pytest.fixture
 def asked(
     tiny: Dataset, store: RunStore, workers: Executor
-) -> Callable[[training.Engine], WorkerError]:
+) -> Callable[[sweep.Engine], WorkerError]:
     """Return a function that asks the cluster for a run, and returns its refusal."""
 
-    def ask(engine: training.Engine) -> WorkerError:
+    def ask(engine: sweep.Engine) -> WorkerError:
         with pytest.raises(WorkerError) as found:
             train(Recipe(batch_size=10), tiny, store=store, engine=engine, executor=workers)
         assert store.keys() == []
@@ -381,7 +383,7 @@ def asked(
 
 
 def test_a_worker_with_other_versions_is_refused(
-    asked: Callable[[training.Engine], WorkerError], monkeypatch: pytest.MonkeyPatch
+    asked: Callable[[sweep.Engine], WorkerError], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     there = backend.versions()
     monkeypatch.setattr(backend, "versions", lambda: {**there, "keras": "3.0.0"})
@@ -393,27 +395,29 @@ def test_a_worker_with_other_versions_is_refused(
 
 
 def test_a_worker_with_another_python_is_refused_for_that(
-    asked: Callable[[training.Engine], WorkerError], monkeypatch: pytest.MonkeyPatch
+    asked: Callable[[sweep.Engine], WorkerError], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(platform, "python_version_tuple", lambda: ("3", "99", "1"))
-    monkeypatch.setattr(training, "_code_digest", lambda module: "as 3.99 parses it")
+    monkeypatch.setattr(sweep, "_code_digest", lambda module: "as 3.99 parses it")
     there = f"{sys.version_info.major}.{sys.version_info.minor}"
     assert f"(python is {there} there and 3.99 here): install" in str(asked(engines.counted))
 
 
 def test_a_worker_with_other_code_is_refused(
-    asked: Callable[[training.Engine], WorkerError], monkeypatch: pytest.MonkeyPatch
+    asked: Callable[[sweep.Engine], WorkerError], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    digest = training._code_digest
-    edited = importlib.import_module("bn_tutorial.layers")
+    digest = sweep._code_digest
+    edited = importlib.import_module("bn_tutorial.networks.layers")
     monkeypatch.setattr(
-        training, "_code_digest", lambda module: "edited" if module is edited else digest(module)
+        sweep, "_code_digest", lambda module: "edited" if module is edited else digest(module)
     )
-    assert "(the code of bn_tutorial.layers differs): install" in str(asked(engines.counted))
+    assert "(the code of bn_tutorial.networks.layers differs): install" in str(
+        asked(engines.counted)
+    )
 
 
 def test_a_worker_that_lacks_the_engine_is_refused(
-    asked: Callable[[training.Engine], WorkerError],
+    asked: Callable[[sweep.Engine], WorkerError],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -428,7 +432,7 @@ def test_a_worker_that_lacks_the_engine_is_refused(
 def test_a_worker_without_the_library_is_refused(
     cluster: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(executors, "__package__", "no_such_package")
+    monkeypatch.setattr(workers, "__package__", "no_such_package")
     with (
         pytest.raises(WorkerError, match=r"^the Dask worker at tcp://.* has no no_such_package: "),
         executors.dask(cluster.scheduler_address),
@@ -516,7 +520,7 @@ def error_of(*args: str) -> str:
 
 
 def test_whoever_is_no_scheduler_is_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(executors, "DASK_SECONDS", 0.5)
+    monkeypatch.setattr(workers, "DASK_SECONDS", 0.5)
     with listening(b"HTTP/1.0 400 Bad request\r\n\r\n") as address:
         closed = "tcp://127.0.0.1:9"
         for place in (address, closed, "tls://127.0.0.1:9", "nonsense", "http://127.0.0.1:8787"):

@@ -9,7 +9,7 @@ import tensorflow as tf
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bn_tutorial import from_scratch as bn
+from bn_tutorial import scratch as bn
 
 from .batches import Array, Case, batch, cases, epsilons, examples, others
 

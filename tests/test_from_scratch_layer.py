@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bn_tutorial.backend import keras, tf
-from bn_tutorial.from_scratch_layer import BatchNorm
+from bn_tutorial.networks.backend import keras, tf
+from bn_tutorial.scratch.layer import BatchNorm
 
 from .batches import Array, Case, batch, cases, epsilons, examples
 

@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bn_tutorial import Recipe, build, from_scratch, inference
-from bn_tutorial.backend import keras, tf
-from bn_tutorial.from_scratch_layer import BatchNorm
-from bn_tutorial.inference import fold, recalibrate
+from bn_tutorial import Recipe, build, scratch
+from bn_tutorial.networks import folding
+from bn_tutorial.networks.backend import keras, tf
+from bn_tutorial.networks.folding import fold, recalibrate
+from bn_tutorial.scratch.layer import BatchNorm
 
 layers = keras.layers
 SHAPE = (8, 8, 3)
@@ -74,7 +75,7 @@ def test_features_that_are_always_zero_have_mean_and_variance_zero() -> None:
 def test_a_normaliser_that_keeps_its_statistics_is_told_from_zeros(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(inference, "_check_gathers", lambda *_: None)
+    monkeypatch.setattr(folding, "_check_gathers", lambda *_: None)
     with pytest.raises(ValueError, match="'bn' gathers no statistics in training mode"):
         recalibrate(sequence(bn(trainable=False)), images())
 
@@ -363,6 +364,6 @@ def test_a_refusal_spares_from_a_wrong_answer() -> None:
 def test_folding_is_the_formula_of_from_scratch() -> None:
     dense, norm = layers.Dense(4), bn()
     model = sequence(dense, norm)
-    kernel, bias = from_scratch.fold(*dense.get_weights(), *norm.get_weights())
+    kernel, bias = scratch.fold(*dense.get_weights(), *norm.get_weights())
     np.testing.assert_array_equal(fold(model).layers[-1].kernel, kernel)
     np.testing.assert_array_equal(fold(model).layers[-1].bias, bias)

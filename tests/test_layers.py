@@ -6,15 +6,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bn_tutorial.backend import keras, tf
-from bn_tutorial.layers import (
+from bn_tutorial.networks.backend import keras, tf
+from bn_tutorial.networks.layers import (
     JITTER,
     GhostBatchNormalization,
     NoisyBatchNormalization,
     ProjectedGRUCell,
     normalization,
 )
-from bn_tutorial.models import build
+from bn_tutorial.networks.models import build
 from bn_tutorial.recipe import MODELS, NORMS, Recipe
 
 ALLOWED = [(model, norm) for model in MODELS for norm in NORMS if (model, norm) not in

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from bn_tutorial import evidence, ledger
-from bn_tutorial.claims import WORDS, Claim, Hypothesis
-from bn_tutorial.evidence import Interval, Verdict, record
+from bn_tutorial import evidence
+from bn_tutorial.evidence import Interval, Verdict, ledger, record
+from bn_tutorial.evidence.registry import WORDS, Claim, Hypothesis
 
 WORDING = {word: f"So: {word}." for word in WORDS}
 JUDGED = {word: WORDING[word] for word in WORDS if word != "depends"}

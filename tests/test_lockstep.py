@@ -8,15 +8,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bn_tutorial import backend, engine, lockstep, training
-from bn_tutorial.agreement import TOLERANCE
+from bn_tutorial.bench.agreement import TOLERANCE
 from bn_tutorial.data import load_cifar10
-from bn_tutorial.dataset import Dataset
-from bn_tutorial.engine import METRICS, History
-from bn_tutorial.lockstep import fit_together, suits
+from bn_tutorial.data.dataset import Dataset
+from bn_tutorial.engines import lockstep, single
+from bn_tutorial.engines.lockstep import fit_together, suits
+from bn_tutorial.engines.single import METRICS, History
+from bn_tutorial.networks import backend
 from bn_tutorial.recipe import Recipe
-from bn_tutorial.runs import RunStore
-from bn_tutorial.training import run_key, train, usual_engine
+from bn_tutorial.training import sweep
+from bn_tutorial.training.runs import RunStore
+from bn_tutorial.training.sweep import run_key, train, usual_engine
 
 #: 100 images: three batches, and a last one of 4.
 PLAIN = Recipe(width=8, epochs=3)
@@ -28,15 +30,15 @@ SEEDS = (3, 4)
 def programs() -> Iterator[None]:
     """Compile by XLA, as long runs are, and keep what the tests of this module compile."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(engine, "_program", functools.cache(engine._program.__wrapped__))
+        patch.setattr(single, "_program", functools.cache(single._program.__wrapped__))
         patch.setattr(lockstep, "_program", functools.cache(lockstep._program.__wrapped__))
-        patch.setattr(engine, "WORTH_COMPILING", 0)
+        patch.setattr(single, "WORTH_COMPILING", 0)
         yield
-    engine._resident.cache_clear()
+    single._resident.cache_clear()
 
 
 def serial(recipe: Recipe, data: Dataset, seeds: tuple[int, ...] = SEEDS) -> list[History]:
-    return [engine.fit(recipe, data, seed) for seed in seeds]
+    return [single.fit(recipe, data, seed) for seed in seeds]
 
 
 # The same networks
@@ -148,17 +150,17 @@ def pretend_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_only_a_gpu_trains_in_lockstep_unasked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backend, "GPUS", [])
-    assert usual_engine(PLAIN) is engine.fit
+    assert usual_engine(PLAIN) is single.fit
     monkeypatch.setattr(backend, "GPUS", ["a GPU"])
     assert usual_engine(PLAIN) is lockstep.fit
-    assert usual_engine(Recipe(model="cnn")) is engine.fit
+    assert usual_engine(Recipe(model="cnn")) is single.fit
 
 
 def test_runs_of_the_two_engines_are_kept_apart(
     tiny: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(backend, "GPUS", [])
-    assert run_key(PLAIN, tiny, 0) == run_key(PLAIN, tiny, 0, engine.fit)
+    assert run_key(PLAIN, tiny, 0) == run_key(PLAIN, tiny, 0, single.fit)
     assert run_key(PLAIN, tiny, 0) != run_key(PLAIN, tiny, 0, lockstep.fit)
     pretend_gpu(monkeypatch)
     assert run_key(PLAIN, tiny, 0) == run_key(PLAIN, tiny, 0, lockstep.fit)
@@ -177,7 +179,7 @@ def test_missing_seeds_of_a_recipe_are_trained_together(
         return [{name: [float(seed)] for name in METRICS} for seed in seeds]
 
     monkeypatch.setattr(lockstep, "fit_together", noted)
-    monkeypatch.setattr(training, "MOST", 2)
+    monkeypatch.setattr(sweep, "MOST", 2)
     train(PLAIN, tiny, [1])
     runs = train([NORMALIZED, PLAIN], tiny, range(3))
     assert sorted(companies, key=str) == sorted(
@@ -187,7 +189,7 @@ def test_missing_seeds_of_a_recipe_are_trained_together(
         (recipe, seed) for recipe in (NORMALIZED, PLAIN) for seed in range(3)
     ]
     assert all(run.history["loss"] == [run.seed] for run in runs)
-    assert {run.provenance["engine"] for run in runs} == {"bn_tutorial.lockstep.fit"}
+    assert {run.provenance["engine"] for run in runs} == {"bn_tutorial.engines.lockstep.fit"}
     assert len(RunStore().keys()) == 6
     assert len(capsys.readouterr().err.splitlines()) == 6
 
@@ -196,7 +198,7 @@ def test_an_engine_that_is_asked_for_is_used(
     tiny: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pretend_gpu(monkeypatch)
-    (run,) = train(PLAIN, tiny, engine=engine.fit)
-    assert run.provenance["engine"] == "bn_tutorial.engine.fit"
+    (run,) = train(PLAIN, tiny, engine=single.fit)
+    assert run.provenance["engine"] == "bn_tutorial.engines.single.fit"
     (run,) = train(PLAIN, tiny, engine=lockstep.fit)
-    assert run.provenance["engine"] == "bn_tutorial.lockstep.fit"
+    assert run.provenance["engine"] == "bn_tutorial.engines.lockstep.fit"

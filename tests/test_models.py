@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bn_tutorial import notebook
-from bn_tutorial.backend import keras, tf
-from bn_tutorial.layers import NoisyBatchNormalization
-from bn_tutorial.models import Scaled, build
-from bn_tutorial.probes import batch_norms
+from bn_tutorial.engines import notebook
+from bn_tutorial.networks.backend import keras, tf
+from bn_tutorial.networks.layers import NoisyBatchNormalization
+from bn_tutorial.networks.models import Scaled, build
+from bn_tutorial.networks.statistics import batch_norms
 from bn_tutorial.recipe import ACTIVATIONS, INITIALIZERS, MAX_CNN_DEPTH, Recipe
 
 SMALL = (8, 8, 3)

@@ -1,6 +1,6 @@
-from bn_tutorial import notebook
-from bn_tutorial.backend import keras, tf
-from bn_tutorial.dataset import Dataset
+from bn_tutorial.data.dataset import Dataset
+from bn_tutorial.engines import notebook
+from bn_tutorial.networks.backend import keras, tf
 from bn_tutorial.recipe import Recipe
 
 

@@ -7,21 +7,21 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bn_tutorial import engine, observe
-from bn_tutorial.backend import keras
-from bn_tutorial.dataset import Dataset
-from bn_tutorial.engine import METRICS, History, epoch_order, fit, scaling
-from bn_tutorial.models import build
-from bn_tutorial.observe import MOMENTA, geometry, gradients, landscape, shift, statistics
-from bn_tutorial.probes import (
+from bn_tutorial.data.dataset import Dataset
+from bn_tutorial.engines import observe, single
+from bn_tutorial.engines.observe import MOMENTA, geometry, gradients, landscape, shift, statistics
+from bn_tutorial.engines.probes import (
     QUANTILES,
     UNITS,
     covariate_shift,
     gradient_norms,
     preactivations,
 )
+from bn_tutorial.engines.single import METRICS, History, epoch_order, fit, scaling
+from bn_tutorial.networks.backend import keras
+from bn_tutorial.networks.models import build
 from bn_tutorial.recipe import Recipe
-from bn_tutorial.theory import expected_variance_ratio, start_weight
+from bn_tutorial.scratch.theory import expected_variance_ratio, start_weight
 
 RECIPE = Recipe(
     width=8, depth=2, norm="batch", optimizer="sgd", learning_rate=0.1, batch_size=20, epochs=3
@@ -35,8 +35,8 @@ def programs() -> Iterator[None]:
     """Free the compiled programs and the images after this module's tests."""
     yield
     for cache in (
-        engine._program,
-        engine._resident,
+        single._program,
+        single._resident,
         observe._averaging_program,
         observe._shift_probe,
     ):
@@ -85,7 +85,7 @@ def test_observing_changes_no_training(observed: Any, names: set[str], tiny: Dat
 def test_what_is_observed_is_of_the_next_batch_and_of_fixed_images(tiny: Dataset) -> None:
     recipe = RECIPE.but(epochs=1, inputs="standardized")
     history = shift(recipe, tiny, 1)
-    model = engine._program(*engine.signature(recipe), (32, 32, 3), 10).model
+    model = single._program(*single.signature(recipe), (32, 32, 3), 10).model
     inputs = scaled(tiny.x_train, recipe, tiny)
     batch = epoch_order(1, 1, 100)[:20]
     expected = covariate_shift(model, inputs[batch], tiny.y_train[batch], 0.1)
@@ -111,7 +111,7 @@ def test_drift_is_in_units_of_the_spread(monkeypatch: pytest.MonkeyPatch, tiny: 
     )
     columns = moved.reshape(3, -1).T.tolist()
     history = {f"quantiles/{index}": values for index, values in enumerate(columns)}
-    monkeypatch.setattr(engine, "fit", lambda *_: dict(history))
+    monkeypatch.setattr(single, "fit", lambda *_: dict(history))
     found = shift(RECIPE, tiny, 0)
     assert found["drift/0"] == [0, 0]
     assert found["drift/1"] == pytest.approx([0.5, 1.0])

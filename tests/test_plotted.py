@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from bn_tutorial.figures import heatmap, spread
-from bn_tutorial.plotted import table
+from bn_tutorial.figures.table import table
 
 
 @pytest.fixture

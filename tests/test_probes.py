@@ -5,20 +5,22 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bn_tutorial.backend import keras, tf
-from bn_tutorial.layers import GhostBatchNormalization
-from bn_tutorial.models import build
-from bn_tutorial.probes import (
+from bn_tutorial.engines.probes import (
     QUANTILES,
     UNITS,
-    batch_norms,
     covariate_shift,
     gradient_norms,
     landscape,
-    population_statistics,
     preactivations,
-    sum_over_batches,
     weight_geometry,
+)
+from bn_tutorial.networks.backend import keras, tf
+from bn_tutorial.networks.layers import GhostBatchNormalization
+from bn_tutorial.networks.models import build
+from bn_tutorial.networks.statistics import (
+    batch_norms,
+    population_statistics,
+    sum_over_batches,
     with_statistics,
 )
 from bn_tutorial.recipe import Recipe
@@ -419,7 +421,7 @@ def test_preactivations_are_what_enters_the_activation(position: str) -> None:
 def test_of_many_pixels_some_are_ranked(monkeypatch: pytest.MonkeyPatch) -> None:
     model = build(Recipe(model="cnn", width=4), 1, shape=SHAPE, classes=3)
     everything = preactivations(model, IMAGES)
-    monkeypatch.setattr("bn_tutorial.probes.VALUES", 400)  # of 1600
+    monkeypatch.setattr("bn_tutorial.engines.probes.VALUES", 400)  # of 1600
     some = preactivations(model, IMAGES)
     assert not np.array_equal(everything["quantiles"], some["quantiles"])
     np.testing.assert_allclose(some["quantiles"], everything["quantiles"], atol=0.1)

@@ -4,8 +4,8 @@ import dataclasses
 
 import pytest
 
-from bn_tutorial.data import SOURCES
-from bn_tutorial.profiles import PROFILES, Profile, profile
+from bn_tutorial.data.cifar10 import SOURCES
+from bn_tutorial.settings import PROFILES, Profile, profile
 
 
 @pytest.mark.parametrize("name", ["smoke", "standard", "full"])

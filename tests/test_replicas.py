@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bn_tutorial import engine, replicas
-from bn_tutorial.dataset import Dataset
-from bn_tutorial.engine import METRICS, TEST_METRICS, epoch_order, fit, scaling
+from bn_tutorial.data.dataset import Dataset
+from bn_tutorial.engines import replicas, single
+from bn_tutorial.engines.replicas import compare, separate, separate_by_class, synchronised
+from bn_tutorial.engines.single import METRICS, TEST_METRICS, epoch_order, fit, scaling
 from bn_tutorial.recipe import Recipe
-from bn_tutorial.replicas import compare, separate, separate_by_class, synchronised
-from bn_tutorial.training import train
+from bn_tutorial.training.sweep import train
 
 RECIPE = Recipe(
     width=8,
@@ -39,8 +39,8 @@ def process() -> Iterator[None]:
     """End the process with the replicas after this module's tests; free programs and images."""
     yield
     replicas.stop()
-    engine._program.cache_clear()
-    engine._resident.cache_clear()
+    single._program.cache_clear()
+    single._resident.cache_clear()
 
 
 # Equal to one device
@@ -80,7 +80,7 @@ def test_a_whole_training(tiny: Dataset, replicated: Any, one: Recipe) -> None:
 
 
 def test_dealt_by_class(tiny: Dataset) -> None:
-    (images, labels), _, _ = engine._resident(tiny, RECIPE.train_size, RECIPE.validation)
+    (images, labels), _, _ = single._resident(tiny, RECIPE.train_size, RECIPE.validation)
     orders = [epoch_order(0, 0, 48)[start : start + 16] for start in (0, 16, 32)]
     by_class = [order[np.argsort(labels.numpy()[order], kind="stable")] for order in orders]
     pixels = scaling(RECIPE, tiny)

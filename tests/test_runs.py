@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bn_tutorial import storage
+from bn_tutorial import settings
 from bn_tutorial.recipe import Recipe
-from bn_tutorial.runs import Run, Runs, RunStore
+from bn_tutorial.training.runs import Run, Runs, RunStore
 
 PLAIN = Recipe(epochs=3)
 NORMALIZED = PLAIN.but(norm="batch", norm_options={"momentum": 0.9})
@@ -135,7 +135,7 @@ def test_a_store_knows_its_runs_and_can_be_cleared(tmp_path: Path) -> None:
 
 def test_keys_are_of_runs_only(tmp_path: Path) -> None:
     store = RunStore(tmp_path)
-    with storage.lock(store.path(KEY)):
+    with settings.lock(store.path(KEY)):
         assert store.keys() == []
         store.put(KEY, run())
     (tmp_path / f".{KEY}.json.half_written").touch()
@@ -219,7 +219,7 @@ def test_a_store_below_a_regular_file_holds_nothing(tmp_path: Path) -> None:
     store = RunStore(tmp_path / "file" / "runs")
     assert store.get(KEY) is None
     assert store.keys() == []
-    with pytest.raises(storage.StorageError, match="BN_TUTORIAL_HOME"):
+    with pytest.raises(settings.StorageError, match="BN_TUTORIAL_HOME"):
         store.put(KEY, run())
 
 

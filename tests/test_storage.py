@@ -11,19 +11,19 @@ import platformdirs
 import pytest
 from filelock import FileLock, Timeout
 
-from bn_tutorial import storage
-from bn_tutorial.storage import StorageError
+from bn_tutorial import settings
+from bn_tutorial.settings import StorageError
 
 
 def guard_of(path: Path) -> FileLock:
-    """Return a lock on the file that `storage.lock` uses, for attempts that do not wait."""
+    """Return a lock on the file that `settings.lock` uses, for attempts that do not wait."""
     return FileLock(path.with_name(f".{path.name}.lock"))
 
 
 def test_home_is_where_the_variable_says(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert storage.home() == home
+    assert settings.home() == home
     monkeypatch.setenv("BN_TUTORIAL_HOME", "~/somewhere")
-    assert storage.home() == Path.home() / "somewhere"
+    assert settings.home() == Path.home() / "somewhere"
 
 
 @pytest.mark.parametrize("unset", [True, False])
@@ -31,13 +31,13 @@ def test_home_is_otherwise_the_cache_folder(unset: bool, monkeypatch: pytest.Mon
     monkeypatch.setenv("BN_TUTORIAL_HOME", "")
     if unset:
         monkeypatch.delenv("BN_TUTORIAL_HOME")
-    assert storage.home() == platformdirs.user_cache_path("bn_tutorial", appauthor=False)
+    assert settings.home() == platformdirs.user_cache_path("bn_tutorial", appauthor=False)
 
 
 def test_write_makes_folders_and_replaces(tmp_path: Path) -> None:
     path = tmp_path / "a" / "b" / "file"
     for content in (b"first, and longer", b"second"):
-        storage.write(path, lambda file, content=content: file.write(content))  # type: ignore[misc]
+        settings.write(path, lambda file, content=content: file.write(content))  # type: ignore[misc]
         assert path.read_bytes() == content
     assert os.listdir(path.parent) == ["file"]  # noqa: PTH208
 
@@ -61,7 +61,7 @@ def test_a_write_that_fails_leaves_the_old_file(
         raise failure
 
     with pytest.raises(seen):
-        storage.write(path, fill)
+        settings.write(path, fill)
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
 
@@ -76,7 +76,7 @@ def test_a_full_disk_that_shows_at_the_end_leaves_the_old_file(
     path.write_bytes(b"old")
     monkeypatch.setattr(os, "fsync", fsync)
     with pytest.raises(StorageError, match="No space left on device") as error:
-        storage.write(path, lambda file: file.write(b"new"))
+        settings.write(path, lambda file: file.write(b"new"))
     assert f"cannot write {path} " in str(error.value)
     assert "free some space or name a writable folder in BN_TUTORIAL_HOME" in str(error.value)
     assert path.read_bytes() == b"old"
@@ -87,30 +87,30 @@ def test_what_cannot_be_written_is_a_storage_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("a regular file")
     below = tmp_path / "file" / "folder" / "file"
     with pytest.raises(StorageError, match="BN_TUTORIAL_HOME"):
-        storage.write(below, lambda file: file.write(b""))
+        settings.write(below, lambda file: file.write(b""))
     with pytest.raises(StorageError, match="BN_TUTORIAL_HOME"):
-        storage.lock(below)
+        settings.lock(below)
     (tmp_path / "folder" / "full").mkdir(parents=True)
     with pytest.raises(StorageError):  # a folder stands where the file should be
-        storage.write(tmp_path / "folder", lambda file: file.write(b""))
+        settings.write(tmp_path / "folder", lambda file: file.write(b""))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder"]
 
 
 def test_a_lock_excludes_a_second_one_until_it_is_left(tmp_path: Path) -> None:
     path = tmp_path / "runs" / "file"
-    with storage.lock(path), pytest.raises(Timeout):
+    with settings.lock(path), pytest.raises(Timeout):
         guard_of(path).acquire(timeout=0)
     with guard_of(path).acquire(timeout=0) as guard:
         assert guard.lock_file
-    with storage.lock(tmp_path / "runs" / "other"), guard_of(path).acquire(timeout=0):
+    with settings.lock(tmp_path / "runs" / "other"), guard_of(path).acquire(timeout=0):
         pass  # another file's lock is another lock
 
 
 def test_a_lock_excludes_other_processes_and_ends_with_its_holder(tmp_path: Path) -> None:
     path = tmp_path / "file"
     program = (
-        "import sys; from pathlib import Path; from bn_tutorial import storage\n"
-        "with storage.lock(Path(sys.argv[1])):\n"
+        "import sys; from pathlib import Path; from bn_tutorial import settings\n"
+        "with settings.lock(Path(sys.argv[1])):\n"
         "    print('held', flush=True); sys.stdin.read()"
     )
     with subprocess.Popen(
@@ -125,7 +125,7 @@ def test_a_lock_excludes_other_processes_and_ends_with_its_holder(tmp_path: Path
             guard_of(path).acquire(timeout=0)
         holder.kill()
         holder.wait()
-        with storage.lock(path):
+        with settings.lock(path):
             assert path.with_name(".file.lock").exists()
 
 
@@ -133,30 +133,30 @@ def test_set_aside_renames_and_warns(tmp_path: Path) -> None:
     path = tmp_path / "run.json"
     path.write_text("{")
     with pytest.warns(UserWarning, match="is cut off") as warned:
-        storage.set_aside(path, "is cut off")
+        settings.set_aside(path, "is cut off")
     assert [str(one.message) for one in warned] == [
         f"run.json in {tmp_path} is cut off; it was set aside as run.json.unusable."
     ]
     assert not path.exists()
     assert (tmp_path / "run.json.unusable").read_text() == "{"
-    storage.set_aside(path, "is gone")  # as if another process had been faster: no warning
+    settings.set_aside(path, "is gone")  # as if another process had been faster: no warning
 
 
 def test_set_aside_says_when_it_cannot(tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text("{")
     (tmp_path / "run.json.unusable" / "full").mkdir(parents=True)
     with pytest.raises(StorageError):
-        storage.set_aside(tmp_path / "run.json", "is cut off")
+        settings.set_aside(tmp_path / "run.json", "is cut off")
     assert (tmp_path / "run.json").read_text() == "{"
 
 
 def test_remove_deletes_a_folder_if_there_is_one(tmp_path: Path) -> None:
     folder = tmp_path / "runs"
-    storage.write(folder / "a" / "file", lambda file: file.write(b"1"))
+    settings.write(folder / "a" / "file", lambda file: file.write(b"1"))
     (tmp_path / "kept").touch()
-    storage.remove(folder)
-    storage.remove(folder)
+    settings.remove(folder)
+    settings.remove(folder)
     assert [path.name for path in tmp_path.iterdir()] == ["kept"]
     with pytest.raises(StorageError):
-        storage.remove(tmp_path / "kept")  # is not a folder
+        settings.remove(tmp_path / "kept")  # is not a folder
     assert (tmp_path / "kept").exists()

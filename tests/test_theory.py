@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bn_tutorial.backend import keras, tf
-from bn_tutorial.models import build
-from bn_tutorial.probes import gradient_norms, weight_geometry
+from bn_tutorial.engines.probes import gradient_norms, weight_geometry
+from bn_tutorial.networks.backend import keras, tf
+from bn_tutorial.networks.models import build
 from bn_tutorial.recipe import Recipe
-from bn_tutorial.theory import (
+from bn_tutorial.scratch.theory import (
     batch_noise,
     effective_rate,
     expected_variance_ratio,

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bn_tutorial import engine, timing
-from bn_tutorial.dataset import Dataset
-from bn_tutorial.engine import History
+from bn_tutorial.data.dataset import Dataset
+from bn_tutorial.engines import single, timing
+from bn_tutorial.engines.single import History
+from bn_tutorial.engines.timing import CALLS, steps, steps_without_xla
 from bn_tutorial.recipe import Recipe
-from bn_tutorial.timing import CALLS, steps, steps_without_xla
-from bn_tutorial.training import train
+from bn_tutorial.training.sweep import train
 
 CONTESTANTS = {
     "train/none", "train/batch", "train/layer", "infer/none", "infer/batch", "infer/folded",
@@ -25,7 +25,7 @@ RECIPE = Recipe(width=8, depth=2, batch_size=16, epochs=4, train_size=80, valida
 def images_on_the_device() -> Iterator[None]:
     """Free the images after this module's tests."""
     yield
-    engine._resident.cache_clear()
+    single._resident.cache_clear()
 
 
 # Turns
@@ -113,16 +113,16 @@ def test_the_networks_are_those_of_the_recipe(
 ) -> None:
     built: list[tuple[str | None, int, bool]] = []
 
-    class Program(engine._Program):
+    class Program(single._Program):
         def __init__(self, recipe: Recipe, jit: bool, *rest: Any) -> None:
             built.append((recipe.norm, recipe.width, jit))
             super().__init__(recipe, False, *rest)
 
-    monkeypatch.setattr(engine, "_Program", Program)
+    monkeypatch.setattr(single, "_Program", Program)
     monkeypatch.setattr(timing, "_round", lambda contestants, _: ({}, {"train/batch": (0, 0)}))
     recipe = RECIPE.but(model="cnn", epochs=1)
     steps(recipe, tiny, 0)
-    compiled = engine.suits_xla(recipe)
+    compiled = single.suits_xla(recipe)
     assert built == [(norm, 8, compiled) for norm in (None, "batch", "layer")]
 
 

@@ -17,12 +17,13 @@ from typing import Any, NoReturn
 import numpy as np
 import pytest
 
-from bn_tutorial import backend, training
-from bn_tutorial.dataset import Dataset
-from bn_tutorial.engine import signature
+from bn_tutorial.data.dataset import Dataset
+from bn_tutorial.engines.single import signature
+from bn_tutorial.networks import backend
 from bn_tutorial.recipe import Recipe
-from bn_tutorial.runs import Run, Runs, RunStore
-from bn_tutorial.training import run_key, train
+from bn_tutorial.training import sweep
+from bn_tutorial.training.runs import Run, Runs, RunStore
+from bn_tutorial.training.sweep import run_key, train
 from tests import engines
 
 A = Recipe(epochs=2, batch_size=10)
@@ -151,11 +152,11 @@ def test_a_key_depends_on_recipe_seed_data_engine_versions_and_device(
     with monkeypatch.context() as patched:
         patched.setattr(backend, "device", lambda: "an abacus")
         keys.append(run_key(A, tiny, 0))
-    code_digest = training._code_digest
-    for module in training._PASSED_THROUGH:
+    code_digest = sweep._code_digest
+    for module in sweep._PASSED_THROUGH:
         with monkeypatch.context() as patched:
             patched.setattr(
-                training,
+                sweep,
                 "_code_digest",
                 lambda other, module=module: "changed" if other is module else code_digest(other),
             )
@@ -165,8 +166,9 @@ def test_a_key_depends_on_recipe_seed_data_engine_versions_and_device(
 
 
 def test_all_that_decides_on_the_numbers_is_in_the_key() -> None:
-    names = {module.__name__.removeprefix("bn_tutorial.") for module in training._PASSED_THROUGH}
-    assert {"backend", "dataset", "engine", "layers", "models", "probes", "recipe"} <= names
+    names = {module.__name__.removeprefix("bn_tutorial.") for module in sweep._PASSED_THROUGH}
+    expected = {"networks.backend", "networks.statistics", "data.dataset", "engines.single", "recipe"}
+    assert expected <= names
 
 
 CODE = '''
@@ -215,8 +217,8 @@ def module_of(source: str, folder: Path) -> ModuleType:
 
 
 def test_the_digest_of_code_passes_over_what_changes_nothing(tmp_path: Path) -> None:
-    digest = training._code_digest(module_of(CODE, tmp_path / "a"))
-    assert training._code_digest(module_of(SAME, tmp_path / "b")) == digest
+    digest = sweep._code_digest(module_of(CODE, tmp_path / "a"))
+    assert sweep._code_digest(module_of(SAME, tmp_path / "b")) == digest
 
 
 @pytest.mark.parametrize(
@@ -236,8 +238,8 @@ def test_the_digest_of_code_notices_what_may_change_something(
     old: str, new: str, tmp_path: Path
 ) -> None:
     assert old in CODE
-    digest = training._code_digest(module_of(CODE, tmp_path / "a"))
-    other = training._code_digest(module_of(CODE.replace(old, new), tmp_path / "b"))
+    digest = sweep._code_digest(module_of(CODE, tmp_path / "a"))
+    other = sweep._code_digest(module_of(CODE.replace(old, new), tmp_path / "b"))
     assert other != digest
 
 
@@ -448,7 +450,7 @@ def test_a_terminal_shows_bars_and_keeps_the_lines(
 ) -> None:
     screen = io.StringIO()
     monkeypatch.setattr(screen, "isatty", lambda: True)
-    monkeypatch.setattr(training, "REPORT_TO", screen)
+    monkeypatch.setattr(sweep, "REPORT_TO", screen)
     monkeypatch.setenv("TERM", "xterm")
     train([A, B], tiny, seeds=range(2), engine=engines.counted)
     assert "all 4 runs" in screen.getvalue()

@@ -13,7 +13,8 @@ from bn_ledger import badge, experiment
 from docutils import nodes
 from sphinx.application import Sphinx
 
-from bn_tutorial import claims, evidence, figures
+from bn_tutorial import evidence, figures
+from bn_tutorial.evidence import registry
 
 #: The figure that stands for the site where a link to it is shared.
 HERO = "sphx_glr_plot_02_batch_norm_003"
@@ -146,7 +147,7 @@ def _finish_raw(raw: nodes.raw, tally: str) -> None:
 def _tally(app: Sphinx, group: str) -> str:
     """Return what came out of an experiment: on its primary hypotheses, or on what it has."""
     app.env.note_dependency(str(evidence.evidence_path(group)))
-    known, recorded = claims.hypotheses(), evidence.recall(group).values()
+    known, recorded = registry.hypotheses(), evidence.recall(group).values()
     verdicts = [value for value in recorded if isinstance(value, dict) and "word" in value]
     primary = [value for value in verdicts if known[value["hypothesis"]].primary]
     words = [value["word"] for value in primary or verdicts]

@@ -14,7 +14,8 @@ from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 from sphinx.util.docutils import SphinxDirective
 
-from bn_tutorial import claims, evidence, ledger
+from bn_tutorial import evidence
+from bn_tutorial.evidence import ledger, registry
 
 #: A verdict is told by its shape as well as by its colour.
 SHAPES = {
@@ -152,7 +153,7 @@ class Costs(SphinxDirective):
 
 def _entries(env: BuildEnvironment) -> list[dict[str, Any]]:
     """Return the ledger; the page that asks is read anew when an experiment finds otherwise."""
-    for one in claims.hypotheses().values():
+    for one in registry.hypotheses().values():
         env.note_dependency(str(evidence.evidence_path(one.experiment)))
     return ledger.ledger()
 
@@ -279,7 +280,7 @@ def _small(part: dict[str, Any]) -> str:
     """Return in small print what the effect is, and the reason for a word that it does not show."""
     few = part["word"] != "not judged" and part["n"] <= 3
     provisional = f"provisional: {part['n']} seeds" if few else ""
-    lines = [claims.hypotheses()[part["id"]].effect, part["reason"], provisional]
+    lines = [registry.hypotheses()[part["id"]].effect, part["reason"], provisional]
     return "".join(f"<br><small>{html.escape(line)}</small>" for line in lines if line)
 
 

@@ -14,7 +14,8 @@ from bn_ledger import experiment
 from docutils import nodes
 from sphinx.application import Sphinx
 
-from bn_tutorial import backend, evidence
+from bn_tutorial import evidence
+from bn_tutorial.networks import backend
 
 _RUNNING_TIME = re.compile(
     r"Total running time of the script:\s*\((\d+) minutes ([\d.]+) seconds\)"

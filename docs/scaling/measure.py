@@ -24,8 +24,9 @@ from typing import Any, NamedTuple
 
 import distributed
 
-from bn_tutorial import backend, data
-from bn_tutorial.runs import RunStore
+from bn_tutorial import data
+from bn_tutorial.networks import backend
+from bn_tutorial.training.runs import RunStore
 
 HERE = Path(__file__).parent
 COMMAND = "from bn_tutorial.cli import main; main()"

@@ -23,7 +23,8 @@ batch normalisation helps, and against what.
 # Bengio (2010), Keras's default. The scale of the initial weights hardly matters to a network with
 # normalisers; here these have He's.
 
-from bn_tutorial import Recipe, load_cifar10, observe, profile, train
+from bn_tutorial import Recipe, load_cifar10, profile, train
+from bn_tutorial.engines import observe
 
 budget = profile()
 data = load_cifar10(budget.source)
@@ -67,9 +68,9 @@ runs = train(
 
 import matplotlib.pyplot as plt
 import numpy as np
-from bn_tutorial import theory
 from bn_tutorial.evidence import interval
 from bn_tutorial.figures import COLORS, INK, mark_sample, percent, spread
+from bn_tutorial.scratch import theory
 from matplotlib.lines import Line2D
 
 layers = np.arange(1, deepest + 1)

@@ -125,8 +125,8 @@ for arm in arms:
 # Here is the first layer of untrained networks, in training mode, on real images: the points are what
 # comes out of Keras's layer, the dashed lines what the formula says.
 
-from bn_tutorial.engine import scaling
-from bn_tutorial.theory import normalized_std
+from bn_tutorial.engines.single import scaling
+from bn_tutorial.scratch.theory import normalized_std
 
 images = data.subset(500).x_train
 

@@ -20,7 +20,7 @@ cores; the end of the page says how many.
 # softmax layer gives ten class probabilities. In Keras:
 
 from bn_tutorial import Recipe, build, load_cifar10, profile, train
-from bn_tutorial.backend import keras
+from bn_tutorial.networks.backend import keras
 
 model = keras.Sequential(
     [

@@ -20,7 +20,7 @@ in two ways. **What you'll see:** what the notebook saw; why; and the remedy.
 # activation: Dense → BatchNormalization → ReLU.
 
 from bn_tutorial import Recipe, build, load_cifar10, profile, train
-from bn_tutorial.backend import keras
+from bn_tutorial.networks.backend import keras
 
 model = keras.Sequential(
     [

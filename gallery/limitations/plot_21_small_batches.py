@@ -21,7 +21,7 @@ you'll see:** which networks mind a small batch, and from which size on.
 # and by 720. Predict the output.
 
 import numpy as np
-from bn_tutorial.layers import normalization
+from bn_tutorial.networks.layers import normalization
 
 pairs = np.array([[3, 3, -700], [5, 53, 20]], "float32")
 print(np.asarray(normalization("batch")(pairs, training=True)).round(2))

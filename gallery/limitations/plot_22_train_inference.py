@@ -22,7 +22,7 @@ of the page says how long it took.
 # of them side by side. That is what the engine ``observe.statistics`` does.
 
 from bn_tutorial import Recipe, load_cifar10, profile, train
-from bn_tutorial.observe import statistics
+from bn_tutorial.engines.observe import statistics
 
 budget = profile()
 data = load_cifar10(budget.source)
@@ -63,7 +63,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from bn_tutorial.evidence import interval
 from bn_tutorial.figures import COLORS, INK, mark_sample, percent, spread
-from bn_tutorial.theory import expected_variance_ratio, start_weight
+from bn_tutorial.scratch.theory import expected_variance_ratio, start_weight
 
 SHADES = {0.9: "#7cc4f2", 0.99: COLORS["batch"], 0.999: "#3f6fae"}
 

@@ -29,8 +29,9 @@ says how long it took.
 
 from concurrent.futures import ThreadPoolExecutor
 
-from bn_tutorial import Recipe, Runs, load_cifar10, profile, timing, train
-from bn_tutorial.engine import signature
+from bn_tutorial import Recipe, Runs, load_cifar10, profile, train
+from bn_tutorial.engines import timing
+from bn_tutorial.engines.single import signature
 
 budget = profile()
 data = load_cifar10(budget.source)

@@ -28,7 +28,8 @@ you'll see:** what each is equal to on one device, what it costs, and what Keras
 # first replica gets 11, as TensorFlow deals them. Predict what becomes of a mean that is
 # synchronised: is it the mean of the two means, or that of the 21 images?
 
-from bn_tutorial import Recipe, load_cifar10, profile, replicas, train
+from bn_tutorial import Recipe, load_cifar10, profile, train
+from bn_tutorial.engines import replicas
 
 budget = profile()
 data = load_cifar10(budget.source)
@@ -238,7 +239,7 @@ figure.set_label(
 # Its error is then about :math:`\varepsilon \, (\mu/\sigma)^2`, where :math:`\varepsilon` is the
 # precision of single floats. One replica is enough to see it:
 
-from bn_tutorial.backend import keras
+from bn_tutorial.networks.backend import keras
 
 ratios = np.geomspace(1, 1e4, 33)
 batch = np.random.default_rng(0).normal(size=(512, 64))
@@ -285,9 +286,9 @@ assert np.mean(errors[False][-1]) < 1e-4 < np.mean(errors[True][-1])
 # network above before its training, and in the same one if it is fed with raw pixels, which are
 # not centred:
 
-from bn_tutorial.engine import scaling
-from bn_tutorial.models import build
-from bn_tutorial.probes import batch_norms
+from bn_tutorial.engines.single import scaling
+from bn_tutorial.networks.models import build
+from bn_tutorial.networks.statistics import batch_norms
 
 
 def highest(model):

@@ -70,7 +70,7 @@ print(f"The plain network's best learning rate is {best.learning_rate:g}.")
 # In small steps things may look different from in large ones. So the first two networks are trained
 # at a tenth of that rate, too.
 
-from bn_tutorial import observe
+from bn_tutorial.engines import observe
 
 normalised = best.but(norm="batch")
 noisy = best.but(norm="noisy")
@@ -99,8 +99,8 @@ runs = train(
 
 import matplotlib.pyplot as plt
 import numpy as np
+from bn_tutorial.engines.probes import QUANTILES
 from bn_tutorial.figures import COLORS, curve, mark_sample
-from bn_tutorial.probes import QUANTILES
 from matplotlib.ticker import MaxNLocator
 
 colors = {**COLORS, "noisy": COLORS["renorm"]}

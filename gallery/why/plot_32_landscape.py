@@ -28,7 +28,8 @@ normalisation.
 # :ref:`sphx_glr_auto_examples_why_plot_31_covariate_shift.py`: it is the rate, of a few, at which
 # the *plain* network ends with the lowest training loss.
 
-from bn_tutorial import Recipe, load_cifar10, observe, profile, train
+from bn_tutorial import Recipe, load_cifar10, profile, train
+from bn_tutorial.engines import observe
 
 budget = profile()
 data = load_cifar10(budget.source)

@@ -26,7 +26,7 @@ alone. **What you'll see:** what noise does to training and to test accuracy.
 
 import numpy as np
 from bn_tutorial import Recipe, load_cifar10, profile, train
-from bn_tutorial.layers import normalization
+from bn_tutorial.networks.layers import normalization
 
 budget = profile()
 sizes = sorted({16, *budget.grid((2, 4, 16, 64, 256))})

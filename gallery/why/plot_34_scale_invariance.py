@@ -24,7 +24,7 @@ says how long it took.
 # :math:`W` and the gradient of the loss :math:`L` with respect to it.
 
 from bn_tutorial import Recipe, build, load_cifar10, profile, train
-from bn_tutorial.observe import geometry
+from bn_tutorial.engines.observe import geometry
 
 RATE, ADAM_RATE = 0.1, 1e-3
 budget = profile()
@@ -76,8 +76,8 @@ runs += train(others, data, range(budget.seeds), engine=geometry)
 # to step below.
 
 import numpy as np
-from bn_tutorial.backend import keras, tf
-from bn_tutorial.probes import weight_geometry
+from bn_tutorial.engines.probes import weight_geometry
+from bn_tutorial.networks.backend import keras, tf
 
 ALPHA = 4
 keras.config.set_dtype_policy("float64")
@@ -113,7 +113,7 @@ assert np.allclose(factors, ALPHA, rtol=1e-3)
 # of twins put that to the test; their hidden kernels have a learning rate of their own. Predict
 # which of the four will learn the same, and what becomes of that without batch normalisation.
 
-from bn_tutorial.theory import norm_growth
+from bn_tutorial.scratch.theory import norm_growth
 
 batches = np.random.default_rng(0).integers(len(images), size=(40, 128))
 
@@ -227,7 +227,7 @@ assert max(cosines.values()) < 5e-3
 # :math:`W`, and turn :math:`W` in proportion to :math:`\eta / \|W\|`, not :math:`\eta / \|W\|^2`.
 # The curves are drawn relative to the start, for the first hidden kernel.
 
-from bn_tutorial.theory import effective_rate
+from bn_tutorial.scratch.theory import effective_rate
 
 
 def norms(recipe):

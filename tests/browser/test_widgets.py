@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from playwright.sync_api import Browser, Locator, Page, expect
 
-from bn_tutorial import from_scratch
-from bn_tutorial.theory import batch_noise, expected_variance_ratio
+from bn_tutorial import scratch
+from bn_tutorial.scratch.theory import batch_noise, expected_variance_ratio
 
 MOVE, NOISE = "learn/move_the_batch.html", "learn/noise.html"
 PAGES = pytest.mark.parametrize("path", [MOVE, NOISE])
@@ -60,22 +61,22 @@ class Mover:
         self.page, self.data = page, data(page)
         self.x = np.array(self.data["x"])[:, None]
         self.gamma, self.beta = np.ones(1), np.zeros(1)
-        self.moving: list[from_scratch.Array] = [np.zeros(1), np.ones(1)]
+        self.moving: list[NDArray[Any]] = [np.zeros(1), np.ones(1)]
 
     def slider(self, name: str) -> Locator:
         return self.page.get_by_role("slider", name=name, exact=True)
 
     def train(self, steps: int) -> None:
-        _, cache = from_scratch.forward(self.x, self.gamma, self.beta)
+        _, cache = scratch.forward(self.x, self.gamma, self.beta)
         for _ in range(steps):
             self.moving = [
-                from_scratch.update_moving(old, new)
+                scratch.update_moving(old, new)
                 for old, new in zip(self.moving, (cache.mean, cache.variance), strict=True)
             ]
 
     def check(self) -> None:
         """Compare every number shown with the library's, to the last digit."""
-        y, cache = from_scratch.forward(self.x, self.gamma, self.beta)
+        y, cache = scratch.forward(self.x, self.gamma, self.beta)
         known = self.data["population"]
         population = np.array([known["mean"]]), np.array([known["variance"]])
         statistics = {
@@ -85,7 +86,7 @@ class Mover:
         }
         for name, (mean, variance) in statistics.items():
             if name != "This batch":
-                y = from_scratch.infer(self.x, self.gamma, self.beta, mean, variance)
+                y = scratch.infer(self.x, self.gamma, self.beta, mean, variance)
             row = self.page.get_by_role("row", name=name)
             assert numbers(row) == pytest.approx(list(y.ravel()), abs=0.00501), name
             panel = self.page.locator(".panel", has_text=name)
@@ -192,7 +193,7 @@ def test_statistics_scatter_as_theory_says(page: Page, address: str) -> None:
         assert output[0] == pytest.approx(0, abs=0.2 * mean_law)
         if size == 2:  # the average image with each of the others in turn
             pairs = np.array([np.full_like(values, known["population"]["mean"]), values])
-            y, _ = from_scratch.forward(pairs, np.ones_like(values), np.zeros_like(values))
+            y, _ = scratch.forward(pairs, np.ones_like(values), np.zeros_like(values))
             assert output[1] == pytest.approx(y[0].std(), rel=0.1)
         if size >= 16:
             assert std[1] == pytest.approx(std_law, rel=0.1)

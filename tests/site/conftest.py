@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from bs4 import BeautifulSoup
 
-from bn_tutorial import storage
+from bn_tutorial import settings
 
 ROOT = Path(__file__).parents[2]
 #: Where finished runs may lie already, for instance those of `nox -s docs -- --profile smoke`.
@@ -55,7 +55,7 @@ class Site:
 @pytest.fixture(scope="session")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
     if finished := os.environ.get("BN_TUTORIAL_SITE"):
-        return Site(Path(finished), storage.home())
+        return Site(Path(finished), settings.home())
     folder = tmp_path_factory.mktemp("site")
     for part in ("docs", "gallery", "bn_tutorial"):  # so that nothing is written into the checkout
         shutil.copytree(

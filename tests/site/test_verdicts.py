@@ -11,9 +11,8 @@ from pathlib import Path
 import pytest
 from bs4 import BeautifulSoup
 
-from bn_tutorial import ledger
-from bn_tutorial.claims import claims, hypotheses
-from bn_tutorial.evidence import Interval, Verdict, record
+from bn_tutorial.evidence import Interval, Verdict, ledger, record
+from bn_tutorial.evidence.registry import claims, hypotheses
 
 from .conftest import ROOT, Site
 

@@ -1,0 +1,24 @@
+from . import bench as bench
+from . import cli as cli
+from . import data as data
+from . import engines as engines
+from . import evidence as evidence
+from . import figures as figures
+from . import networks as networks
+from . import scratch as scratch
+from . import training as training
+from .data.cifar10 import DataError as DataError
+from .data.cifar10 import load_cifar10 as load_cifar10
+from .data.dataset import Dataset as Dataset
+from .networks.folding import fold as fold
+from .networks.folding import recalibrate as recalibrate
+from .networks.models import build as build
+from .recipe import Recipe as Recipe
+from .settings import Profile as Profile
+from .settings import profile as profile
+from .training.runs import Run as Run
+from .training.runs import Runs as Runs
+from .training.runs import RunStore as RunStore
+from .training.sweep import train as train
+
+__version__: str

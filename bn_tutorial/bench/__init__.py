@@ -1,0 +1,5 @@
+"""How long the library takes, and how far its ways to compute agree."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,2 @@
+from . import agreement as agreement
+from . import speed as speed

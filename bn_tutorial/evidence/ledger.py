@@ -1,0 +1,167 @@
+"""The ledger: each claim's verdict in this build, and how it compares with another build's."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import pandas as pd
+
+from bn_tutorial.evidence.registry import Hypothesis, claims, hypotheses
+from bn_tutorial.evidence.verdicts import compose, recall, record
+from bn_tutorial.settings import profile
+
+#: What two builds may differ in, beside their random seeds.
+PROVENANCE = ("profile", "device", "versions", "data")
+
+
+def ledger() -> list[dict[str, Any]]:
+    """Return the claims with their verdicts, as the experiments of this profile recorded them.
+
+    Returns
+    -------
+    list of dict
+        For each claim, in their order, the fields of `bn_tutorial.evidence.registry.Claim` but for the
+        wording, its ``word`` and ``sentence``, and as ``parts`` a dict for each hypothesis: the
+        fields of `bn_tutorial.evidence.registry.Hypothesis`, ``word``, ``reason`` and ``sentence``,
+        ``mean``, ``low`` and ``high`` in its unit (None where nothing could be measured), ``n``,
+        and `PROVENANCE`. All of it can be written as JSON.
+    """
+    registered = hypotheses()
+    entries = []
+    for claim in claims().values():
+        parts = {name: _part(registered[name]) for name in claim.parts}
+        word = compose(claim, parts)
+        fields = dataclasses.asdict(claim)
+        entries.append(
+            {
+                **{name: value for name, value in fields.items() if name != "wording"},
+                "sources": list(claim.sources),
+                "word": word,
+                "sentence": claim.wording[word],
+                "parts": list(parts.values()),
+            }
+        )
+    return sorted(entries, key=lambda entry: entry["number"])
+
+
+def record_claims() -> None:
+    """Record the claims' verdicts, for pages to quote as ``claims.<id>`` and ``….sentence``.
+
+    Raises
+    ------
+    StorageError
+        If the storage folder cannot be written.
+    """
+    verdicts = {
+        entry["id"]: {"word": entry["word"], "sentence": entry["sentence"]} for entry in ledger()
+    }
+    record("claims", verdicts)
+
+
+def table(entries: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
+    """Return the ledger as a table with a row for each claim and hypothesis.
+
+    Parameters
+    ----------
+    entries : iterable of dict
+        From `ledger`.
+    """
+    columns = ("mean", "low", "high", "n", "unit", "smallest", "direction", "primary")
+    rows = [
+        {
+            "number": entry["number"],
+            "claim": entry["id"],
+            "claim_verdict": entry["word"],
+            "hypothesis": part["id"],
+            "statement": part["statement"],
+            "verdict": part["word"],
+            "reason": part["reason"],
+            **{name: part[name] for name in columns},
+            "experiment": part["experiment"],
+            "profile": part["profile"],
+            "device": part["device"],
+        }
+        for entry in entries
+        for part in entry["parts"]
+    ]
+    return pd.DataFrame(rows)
+
+
+def disagreements(
+    entries: Iterable[Mapping[str, Any]], reference: Iterable[Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    """Return where the verdicts on claims and hypotheses differ from those of another build.
+
+    What is not judged in one of the two is no disagreement.
+
+    Parameters
+    ----------
+    entries, reference : iterable of dict
+        From `ledger`, of this and of the other build.
+
+    Returns
+    -------
+    list of dict
+        ``id``, ``statement``, ``here`` and ``there`` (the words), and ``differs``: which of
+        `PROVENANCE` are not the same.
+    """
+    theirs = _by_id(reference)
+    found = []
+    for name, ours in _by_id(entries).items():
+        other = theirs.get(name)
+        if other is None or "not judged" in (ours["word"], other["word"]):
+            continue
+        if ours["word"] != other["word"]:
+            found.append(
+                {
+                    "id": name,
+                    "statement": ours["statement"],
+                    "here": ours["word"],
+                    "there": other["word"],
+                    "differs": [key for key in PROVENANCE if _made(ours, key) != _made(other, key)],
+                }
+            )
+    return found
+
+
+def _by_id(entries: Iterable[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+    return {one["id"]: one for entry in entries for one in (entry, *entry["parts"])}
+
+
+def _made(one: Mapping[str, Any], key: str) -> list[Any]:
+    """Return a part's provenance, or that of all parts of a claim."""
+    return [part[key] for part in one.get("parts", [one])]
+
+
+def _part(hypothesis: Hypothesis) -> dict[str, Any]:
+    fields = dataclasses.asdict(hypothesis)
+    fields["arms"] = list(hypothesis.arms)
+    wording = fields.pop("wording")
+    unmeasured = {
+        "word": "not judged",
+        "reason": "its experiment has not been run",
+        "sentence": wording["not judged"],
+        "effect": {},
+        "n": 0,
+    }
+    try:
+        found = recall(f"{hypothesis.experiment}.{hypothesis.id}")
+    except KeyError:
+        found = unmeasured
+    try:
+        made = recall(f"{hypothesis.experiment}.provenance")
+    except KeyError:
+        made = {"profile": profile().name}
+    return {
+        **fields,
+        **{name: found[name] for name in ("word", "reason", "sentence", "n")},
+        **{name: _number(found["effect"].get(name)) for name in ("mean", "low", "high")},
+        **{name: made.get(name) for name in PROVENANCE},
+    }
+
+
+def _number(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None

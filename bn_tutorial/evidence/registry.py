@@ -1,0 +1,198 @@
+"""What is on trial: hypotheses and claims, written down before the runs."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+import tomllib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from importlib import resources
+from importlib.resources.abc import Traversable
+from typing import TypeVar
+
+_Made = TypeVar("_Made")
+
+#: The verdicts, as `judge` and `compose` give them; only a claim "depends".
+WORDS = ("supported", "not supported", "contradicted", "depends", "inconclusive", "not judged")
+
+#: The units of effects, and how a value in them is written.
+UNITS = {"points": "+.1pp", "ratio": ".3g", "number": ".3g"}
+
+#: The smallest effect that matters, where a hypothesis does not say.
+SMALLEST = {"points": 0.01, "ratio": 1.25}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Hypothesis:
+    """A testable statement of one experiment, written down before the runs.
+
+    Parameters
+    ----------
+    id : str
+        Its name, unlike that of any other hypothesis.
+    experiment : str
+        The experiment that tests it.
+    statement : str
+        What is on trial.
+    effect : str
+        The quantity that is measured, in words.
+    arms : sequence of str
+        What is compared, the reference first; or one name, for a quantity measured by itself.
+    unit : str
+        ``points``: the values are shares, the effect is a difference in percentage points.
+        ``ratio``: the values are positive, the effect is second / first, taken as a
+        difference of logarithms. ``number``: the effect is a difference.
+    smallest : float
+        The smallest effect that matters: a share (by default 0.01, one percentage point), a
+        factor (1.25) or a number (no default). Below zero, or as a factor below one, it is
+        how far the effect may go the other way: "not worse by more than that".
+    direction : int
+        +1 or −1: the sign of the effect if the hypothesis is right; −1 with ``ratio``
+        means that the second is smaller.
+    primary : bool
+        Whether it is corrected for the number of the experiment's primary hypotheses.
+    wording : mapping of str to str
+        For each of `WORDS` but "depends", the sentence that a page prints.
+
+    Raises
+    ------
+    ValueError
+        If a field is not as described.
+    """
+
+    id: str
+    experiment: str
+    statement: str
+    effect: str
+    arms: Sequence[str]
+    wording: Mapping[str, str]
+    unit: str = "points"
+    smallest: float = math.nan
+    direction: int = 1
+    primary: bool = True
+
+    def __post_init__(self) -> None:
+        """Check every field."""
+        arms = (self.arms,) if isinstance(self.arms, str) else tuple(self.arms)
+        object.__setattr__(self, "arms", arms)
+        if not 1 <= len(set(arms)) == len(arms) <= 2:
+            raise ValueError(f"arms={list(arms)} must be one name, or two different ones.")
+        if self.unit not in UNITS:
+            raise ValueError(f"unit={self.unit!r} must be one of {', '.join(UNITS)}.")
+        if math.isnan(self.smallest):
+            object.__setattr__(self, "smallest", SMALLEST.get(self.unit, math.nan))
+        if not math.isfinite(self.smallest) or (self.unit == "ratio" and self.smallest <= 0):
+            raise ValueError(f"smallest={self.smallest} must be finite, and a ratio positive.")
+        if self.direction not in (-1, 1):
+            raise ValueError(f"direction={self.direction} must be 1 or -1.")
+        _check_wording(self.wording, [word for word in WORDS if word != "depends"])
+
+    @property
+    def bound(self) -> float:
+        """The smallest effect, as a difference (of logarithms, if it is a ratio)."""
+        return math.log(self.smallest) if self.unit == "ratio" else self.smallest
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Claim:
+    """What is commonly said of batch normalisation, and the hypotheses that it rests on here.
+
+    Parameters
+    ----------
+    id : str
+        Its name.
+    number : int
+        Its place in the student's notes.
+    statement : str
+        What is claimed.
+    hypothesis : str
+        What the literature predicts.
+    literature : str
+        What the literature measured; MyST text.
+    sources : sequence of str
+        Keys of ``docs/references.bib``.
+    parts : sequence of str
+        Ids of hypotheses; the table of claims draws the effect of the first.
+    wording : mapping of str to str
+        For each of `WORDS`, the sentence that a page prints.
+
+    Raises
+    ------
+    ValueError
+        If there is no part, or a word without a sentence.
+    """
+
+    id: str
+    number: int
+    statement: str
+    hypothesis: str
+    literature: str
+    sources: Sequence[str]
+    parts: Sequence[str]
+    wording: Mapping[str, str]
+
+    def __post_init__(self) -> None:
+        """Check every field."""
+        object.__setattr__(self, "sources", tuple(self.sources))
+        object.__setattr__(self, "parts", tuple(self.parts))
+        if not self.parts or len(set(self.parts)) < len(self.parts):
+            raise ValueError(f"parts={list(self.parts)} must be one or more different ids.")
+        _check_wording(self.wording, WORDS)
+
+
+@functools.cache
+def hypotheses() -> dict[str, Hypothesis]:
+    """Return all hypotheses, by their id: those of ``hypotheses/<experiment>.toml``.
+
+    Raises
+    ------
+    ValueError
+        If a file does not describe hypotheses, or two have the same id.
+    """
+    return _hypotheses(resources.files("bn_tutorial.evidence").joinpath("hypotheses"))
+
+
+@functools.cache
+def claims() -> dict[str, Claim]:
+    """Return the claims of ``claims.toml``, by their id.
+
+    Raises
+    ------
+    ValueError
+        If the file does not describe claims.
+    """
+    return _read(resources.files("bn_tutorial.evidence").joinpath("claims.toml"), Claim)
+
+
+# How the files are read
+
+
+def _hypotheses(folder: Traversable) -> dict[str, Hypothesis]:
+    found: dict[str, Hypothesis] = {}
+    for file in sorted(folder.iterdir(), key=lambda file: file.name):
+        experiment, _, kind = file.name.partition(".")
+        if kind != "toml":
+            continue
+        registered = _read(file, functools.partial(Hypothesis, experiment=experiment))
+        for twice in found.keys() & registered.keys():
+            raise ValueError(f"{twice} is registered in {file.name} and elsewhere.")
+        found |= registered
+    return found
+
+
+def _read(file: Traversable, make: Callable[..., _Made]) -> dict[str, _Made]:
+    """Return what each table of a file describes; an error names the table and the file."""
+    found, where = {}, file.name
+    try:
+        for name, fields in tomllib.loads(file.read_text("utf-8")).items():
+            where = f"{file.name}, [{name}]"
+            found[name] = make(id=name, **fields)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{where}: {error}") from error
+    return found
+
+
+def _check_wording(wording: Mapping[str, str], words: Iterable[str]) -> None:
+    if set(wording) != set(words):
+        raise ValueError(f"wording has {', '.join(wording)}: it must have {', '.join(words)}.")

@@ -1,0 +1,15 @@
+from . import backend as backend
+from . import folding as folding
+from . import layers as layers
+from . import models as models
+from . import statistics as statistics
+from .folding import fold as fold
+from .folding import recalibrate as recalibrate
+from .layers import GhostBatchNormalization as GhostBatchNormalization
+from .layers import NoisyBatchNormalization as NoisyBatchNormalization
+from .layers import ProjectedGRUCell as ProjectedGRUCell
+from .layers import normalization as normalization
+from .models import build as build
+from .statistics import batch_norms as batch_norms
+from .statistics import population_statistics as population_statistics
+from .statistics import with_statistics as with_statistics

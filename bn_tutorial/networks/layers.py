@@ -1,0 +1,268 @@
+"""Layers that Keras lacks, and the one factory for all normalisers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from bn_tutorial.networks.backend import keras, tf
+from bn_tutorial.recipe import DEFAULT_GROUPS
+
+ops = keras.ops
+
+#: How far the noise of `NoisyBatchNormalization` varies between the examples of one step.
+JITTER = 0.1
+
+
+def normalization(name: str, **options: Any) -> keras.layers.Layer:
+    """Return a normalisation layer by its name in a recipe.
+
+    Parameters
+    ----------
+    name : {"batch", "noisy", "ghost", "renorm", "layer", "instance", "group"}
+        ``"batch"`` is Keras's own `BatchNormalization`; the others normalise with noise
+        added (Santurkar et al. 2018), over ghost batches (Hoffer et al. 2017), with batch
+        renormalisation (Ioffe 2017), over all features of one image, at each pixel or row by
+        itself (Ba et al. 2016), over one channel of one image (Ulyanov et al. 2016) or over a
+        group of its channels (Wu & He 2018).
+    **options
+        Passed to the layer; `bn_tutorial.recipe.NORMS` lists them, except for the ``seed`` of
+        ``"noisy"``.
+
+    Returns
+    -------
+    keras.layers.Layer
+        A layer that keeps its input's shape; the features are on the last axis.
+
+    Raises
+    ------
+    ValueError
+        If there is no normaliser of that name.
+    """
+    match name:
+        case "batch":
+            return keras.layers.BatchNormalization(**options)
+        case "noisy":
+            return NoisyBatchNormalization(**options)
+        case "ghost":
+            return GhostBatchNormalization(**options)
+        case "renorm":
+            return keras.layers.BatchNormalization(renorm=True, **options)
+        case "layer":
+            return keras.layers.LayerNormalization(**options)
+        case "instance":
+            return keras.layers.GroupNormalization(groups=-1, **options)
+        case "group":
+            return keras.layers.GroupNormalization(**{"groups": DEFAULT_GROUPS, **options})
+    raise ValueError(
+        f"there is no normaliser {name!r}: "
+        "choose batch, noisy, ghost, renorm, layer, instance or group."
+    )
+
+
+@keras.saving.register_keras_serializable("bn_tutorial")
+class GhostBatchNormalization(keras.layers.BatchNormalization):
+    """Batch normalisation over ghost batches: consecutive parts of the mini-batch.
+
+    In training each part is normalised by its own statistics, so the noise is that of a
+    batch of `size`, whatever the batch size of the gradient. The moving statistics are
+    those of the parts, averaged. At inference it is ordinary batch normalisation.
+
+    Parameters
+    ----------
+    size : int or None
+        Images in a ghost batch. A last part that is smaller is normalised by itself. None
+        means the whole mini-batch.
+    **kwargs
+        As in `keras.layers.BatchNormalization`, with the features on the last axis.
+
+    References
+    ----------
+    Hoffer, Hubara & Soudry (2017), Train longer, generalize better, Algorithm 1.
+    """
+
+    def __init__(self, size: int | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.size = size
+
+    def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
+        """Normalise `inputs`, of shape (batch, ..., features).
+
+        Raises
+        ------
+        ValueError
+            In training, if the batch's size is not known when the graph is built.
+        """
+        if not (training and self.trainable) or self.size is None:
+            return super().call(inputs, training=training, mask=mask)
+        count = inputs.shape[0]
+        if count is None:
+            raise ValueError(
+                "ghost batch normalisation needs a fixed batch size: "
+                "give the model an Input with batch_size=…"
+            )
+        whole = count - count % self.size
+        parts = [ops.reshape(inputs[:whole], (-1, self.size, *inputs.shape[1:]))]
+        if whole < count:
+            parts.append(inputs[None, whole:])
+        outputs, mean, variance = [], 0.0, 0.0
+        for part in parts:  # shape (ghosts, images of a ghost, ..., features)
+            part = ops.cast(part, "float32")
+            moments = ops.moments(part, axes=tuple(range(1, part.ndim - 1)), keepdims=True)
+            scale = ops.rsqrt(moments[1] + self.epsilon)
+            scale = scale * self.gamma if self.scale else scale
+            shift = self.beta if self.center else 0.0
+            normalised = (part - moments[0]) * scale + shift
+            outputs.append(ops.reshape(normalised, (-1, *inputs.shape[1:])))
+            share = part.shape[1] / count
+            mean += share * ops.sum(ops.reshape(moments[0], (part.shape[0], -1)), axis=0)
+            variance += share * ops.sum(ops.reshape(moments[1], (part.shape[0], -1)), axis=0)
+        for moving, batch in ((self.moving_mean, mean), (self.moving_variance, variance)):
+            moving.assign(moving * self.momentum + batch * (1.0 - self.momentum))
+        return ops.cast(ops.concatenate(outputs, axis=0), self.compute_dtype)
+
+    def get_config(self) -> dict[str, Any]:
+        """Return what is needed to build the layer anew."""
+        return {**super().get_config(), "size": self.size}
+
+
+@keras.saving.register_keras_serializable("bn_tutorial")
+class NoisyBatchNormalization(keras.layers.BatchNormalization):
+    """Batch normalisation whose outputs are given another distribution in every step.
+
+    In training, the output y of example i and unit j (the last axis; each pixel or row of an
+    example draws for itself) becomes s_ij · y + m_ij. In each step each unit draws
+
+    - μ_j from U(−`mean`, `mean`) and σ_j from U(1, `spread`), for the whole batch, then
+    - m_ij from U(μ_j − 0.1, μ_j + 0.1) and s_ij from N(σ_j, 0.1²), for each example.
+
+    So the inputs of the next layer shift from step to step, which plain batch normalisation
+    is meant to prevent. The moving statistics are those of the plain layer, and inference is
+    plain batch normalisation. While the attribute `noise` is False, training is plain, too.
+
+    Parameters
+    ----------
+    mean : float
+        The largest shift that a unit can draw; 0 or more.
+    spread : float
+        The largest factor that a unit can draw; 1 or more.
+    seed : int or None
+        Fixes the noise. None draws a seed.
+    **kwargs
+        As in `keras.layers.BatchNormalization`, with the features on the last axis.
+
+    References
+    ----------
+    Santurkar, Tsipras, Ilyas & Mądry (2018), How does batch normalization help optimization?,
+    section 2, which adds i.i.d. noise whose mean is not 0, whose variance is not 1, and whose
+    distribution changes in every step; the distributions above are one such noise.
+    """
+
+    def __init__(
+        self, mean: float = 0.5, spread: float = 1.25, seed: int | None = None, **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        self.mean, self.spread, self.seed = mean, spread, seed
+        self.noise = True
+        self.seed_generator = keras.random.SeedGenerator(seed)
+
+    def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
+        """Normalise `inputs`, of shape (batch, ..., features), and add the noise."""
+        outputs = super().call(inputs, training=training, mask=mask)
+        if not (training and self.trainable and self.noise):
+            return outputs
+        units, every = outputs.shape[-1:], ops.shape(outputs)
+        centres = self._draw(tf.random.stateless_uniform, (2, *units))
+        shift = self.mean * (2.0 * centres[0] - 1.0)
+        shift += JITTER * (2.0 * self._draw(tf.random.stateless_uniform, every) - 1.0)
+        scale = 1.0 + (self.spread - 1.0) * centres[1]
+        scale += JITTER * self._draw(tf.random.stateless_normal, every)
+        return scale * outputs + shift
+
+    def _draw(self, distribution: Callable[..., Any], shape: Any) -> Any:
+        seed = ops.cast(self.seed_generator.next(), "int32")
+        # keras.random does not name the algorithm, and XLA on a CPU may then take far longer
+        return ops.cast(distribution(shape, seed, alg="philox"), self.compute_dtype)
+
+    def get_config(self) -> dict[str, Any]:
+        """Return what is needed to build the layer anew."""
+        own = {"mean": self.mean, "spread": self.spread, "seed": self.seed}
+        return {**super().get_config(), **own}
+
+
+@keras.saving.register_keras_serializable("bn_tutorial")
+class ProjectedGRUCell(keras.layers.Layer):
+    """One step of a gated recurrent unit whose inputs are projected beforehand.
+
+    A `Dense` layer projects all steps at once, aˣ = x·W + b, so that a normaliser can stand
+    between it and the recurrence, and the hidden state is not normalised (Laurent et al.
+    2016). With aˣ and aʰ = h·U + c split into three parts of `units` each, a step computes
+
+    - the update gate z = σ(aˣ_z + aʰ_z) and the reset gate r = σ(aˣ_r + aʰ_r),
+    - the candidate h̃ = tanh(aˣ_h + r ⊙ aʰ_h), reset after the product, and
+    - the new state z ⊙ h + (1 − z) ⊙ h̃.
+
+    That is `keras.layers.GRU` with its defaults; the columns of W and U are in its order.
+
+    Parameters
+    ----------
+    units : int
+        Size of the hidden state.
+    recurrent_initializer : str or keras.initializers.Initializer
+        The initial distribution of U, of shape (units, 3 · units); c starts from 0.
+    **kwargs
+        As in `keras.layers.Layer`.
+
+    References
+    ----------
+    Cho et al. (2014), Learning phrase representations using RNN encoder–decoder, there with
+    the reset before the product; Laurent et al. (2016), Batch normalized recurrent neural
+    networks.
+    """
+
+    def __init__(
+        self,
+        units: int,
+        recurrent_initializer: str | keras.initializers.Initializer = "orthogonal",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.units = self.state_size = self.output_size = units
+        self.recurrent_initializer = keras.initializers.get(recurrent_initializer)
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        """Create the weights.
+
+        Raises
+        ------
+        ValueError
+            If the inputs do not have three features for each unit.
+        """
+        size = 3 * self.units
+        if input_shape[-1] != size:
+            raise ValueError(f"the projected inputs have {input_shape[-1]} features, not {size}.")
+        self.recurrent_kernel = self.add_weight(
+            shape=(self.units, size),
+            initializer=self.recurrent_initializer,
+            name="recurrent_kernel",
+        )
+        self.bias = self.add_weight(shape=(size,), initializer="zeros", name="bias")
+
+    def call(self, inputs: Any, states: Any, training: bool | None = None) -> tuple[Any, Any]:
+        """Return the new state, twice: as the step's output and as its only state."""
+        (state,) = states
+        recurrent = ops.matmul(state, self.recurrent_kernel) + self.bias
+        gates = 2 * self.units
+        update, reset = ops.split(ops.sigmoid(inputs[:, :gates] + recurrent[:, :gates]), 2, axis=-1)
+        candidate = ops.tanh(inputs[:, gates:] + reset * recurrent[:, gates:])
+        state = update * state + (1.0 - update) * candidate
+        return state, [state]
+
+    def get_config(self) -> dict[str, Any]:
+        """Return what is needed to build the cell anew."""
+        initializer = keras.initializers.serialize(self.recurrent_initializer)
+        return {
+            **super().get_config(),
+            "units": self.units,
+            "recurrent_initializer": initializer,
+        }

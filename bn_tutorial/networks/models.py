@@ -1,0 +1,141 @@
+"""From a recipe to a Keras model."""
+
+from __future__ import annotations
+
+import zlib
+
+from bn_tutorial.networks.backend import keras
+from bn_tutorial.networks.layers import ProjectedGRUCell, normalization
+from bn_tutorial.recipe import Recipe
+
+SHAPE = (32, 32, 3)
+
+
+def build(
+    recipe: Recipe, seed: int = 0, *, shape: tuple[int, ...] = SHAPE, classes: int = 10
+) -> keras.Sequential:
+    """Build the network that a recipe describes.
+
+    Layers of the same role get the same initial weights and the same streams of dropout and
+    noise from the same seed, whatever else the recipe says: two arms of one seed differ only
+    in the thing under study.
+
+    A layer of model ``"gru"`` is a `Dense` layer that projects every row, and a recurrence
+    (`bn_tutorial.networks.layers.ProjectedGRUCell`), always with tanh. With ``norm_position="before"``
+    the normaliser stands between the two: the input-to-hidden transition is normalised, the
+    recurrence is not (Laurent et al. 2016). Norm ``"batch"`` then shares its statistics over
+    the examples and the rows (Amodei et al. 2016); its option ``per_step`` gives each row its
+    own statistics, moving statistics, γ and β.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        What to build.
+    seed : int
+        Fixes the initial weights, the dropout stream and the noise.
+    shape : tuple of int
+        Shape of one image: rows, columns, colours.
+    classes : int
+        Number of classes.
+
+    Returns
+    -------
+    keras.Sequential
+        Takes images of shape (n, rows, columns, colours), float32, and gives class probabilities of shape
+        (n, classes).
+    """
+    layers = [keras.layers.Input(shape)]
+    match recipe.model:
+        case "mlp":
+            layers.append(keras.layers.Flatten())
+        case "gru":
+            layers.append(keras.layers.Reshape((shape[0], shape[1] * shape[2])))
+    for index in range(recipe.depth):
+        layers += _hidden(recipe, seed, index)
+    if recipe.model == "cnn":
+        layers.append(keras.layers.GlobalAveragePooling2D())
+    head = keras.initializers.GlorotUniform(seed=_seed(seed, "head"))
+    layers.append(keras.layers.Dense(classes, activation="softmax", kernel_initializer=head))
+    return keras.Sequential(layers)
+
+
+def _hidden(recipe: Recipe, seed: int, index: int) -> list[keras.layers.Layer]:
+    initializer = keras.initializers.get(
+        {"class_name": recipe.initializer, "config": {"seed": _seed(seed, f"kernel {index}")}}
+    )
+    if recipe.init_scale != 1.0:
+        initializer = Scaled(initializer, recipe.init_scale)
+    activation = keras.layers.Activation(recipe.activation)
+    match recipe.model:
+        case "mlp":
+            block = [keras.layers.Dense(recipe.width, kernel_initializer=initializer), activation]
+        case "cnn":
+            block = [
+                keras.layers.Conv2D(
+                    recipe.width * 2**index, 3, padding="same", kernel_initializer=initializer
+                ),
+                activation,
+            ]
+        case "gru":
+            block = [
+                keras.layers.Dense(3 * recipe.width, kernel_initializer=initializer),
+                keras.layers.RNN(
+                    ProjectedGRUCell(
+                        recipe.width,
+                        keras.initializers.OrthogonalInitializer(
+                            seed=_seed(seed, f"recurrent {index}")
+                        ),
+                    ),
+                    return_sequences=index + 1 < recipe.depth,
+                ),
+            ]
+    if recipe.norm:
+        position = 1 if recipe.norm_position == "before" else len(block)
+        block[position:position] = _normalisers(recipe.norm, recipe, seed, index)
+    if recipe.model == "cnn":
+        block.append(keras.layers.MaxPooling2D())
+    if recipe.dropout:
+        position = 1 if recipe.dropout_position == "before" else len(block)
+        dropout = keras.layers.Dropout(recipe.dropout, seed=_seed(seed, f"dropout {index}"))
+        block.insert(position, dropout)
+    return block
+
+
+def _normalisers(norm: str, recipe: Recipe, seed: int, index: int) -> list[keras.layers.Layer]:
+    options = dict(recipe.norm_options)
+    per_step = options.pop("per_step", False)
+    if norm == "noisy":
+        options["seed"] = _seed(seed, f"noise {index}")
+    layer = normalization(norm, **options)
+    if not per_step:
+        return [layer]
+    # with the rows side by side, each feature of each row is a feature of its own
+    return [keras.layers.Flatten(), layer, keras.layers.Reshape((-1, 3 * recipe.width))]
+
+
+def _seed(seed: int, role: str) -> int:
+    """Return a seed for one role, the same on every machine."""
+    return zlib.crc32(f"{seed} {role}".encode()) % 2**31
+
+
+@keras.saving.register_keras_serializable("bn_tutorial")
+class Scaled(keras.initializers.Initializer):
+    """An initialiser times a factor."""
+
+    def __init__(self, initializer: keras.initializers.Initializer, factor: float) -> None:
+        self.initializer, self.factor = initializer, factor
+
+    def __call__(self, shape: tuple[int, ...], dtype: str | None = None) -> object:
+        """Return initial values of that shape."""
+        return self.factor * self.initializer(shape, dtype)
+
+    def get_config(self) -> dict[str, object]:
+        """Return what is needed to build the initialiser anew."""
+        config = keras.saving.serialize_keras_object(self.initializer)
+        return {"initializer": config, "factor": self.factor}
+
+    @classmethod
+    def from_config(cls, config: dict[str, object]) -> Scaled:
+        """Build the initialiser from `get_config`."""
+        inner = keras.saving.deserialize_keras_object(config["initializer"])
+        return cls(inner, float(str(config["factor"])))

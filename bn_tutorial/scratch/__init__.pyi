@@ -1,0 +1,11 @@
+from . import layer as layer
+from . import numpy_bn as numpy_bn
+from . import theory as theory
+from .layer import BatchNorm as BatchNorm
+from .numpy_bn import Cache as Cache
+from .numpy_bn import backward as backward
+from .numpy_bn import fold as fold
+from .numpy_bn import forward as forward
+from .numpy_bn import infer as infer
+from .numpy_bn import population as population
+from .numpy_bn import update_moving as update_moving

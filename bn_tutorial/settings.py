@@ -1,0 +1,185 @@
+"""What the environment says: the folder where data, runs and evidence are kept, and the profile.
+
+``BN_TUTORIAL_HOME`` names the folder; without that variable it is the platform's user cache
+folder. Every file in it is written whole or not at all, so a process killed at any moment
+leaves nothing half-written behind. ``BN_TUTORIAL_PROFILE`` names the budget of the experiments.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shutil
+import tempfile
+import warnings
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import BinaryIO, TypeVar
+
+from filelock import FileLock
+from platformdirs import user_cache_path
+
+T = TypeVar("T")
+
+
+class StorageError(OSError):
+    """The storage folder cannot be read or written; the message says what to do."""
+
+
+def home() -> Path:
+    """Return the storage folder (it need not exist yet)."""
+    named = os.environ.get("BN_TUTORIAL_HOME")
+    return Path(named).expanduser() if named else user_cache_path("bn_tutorial", appauthor=False)
+
+
+def write(path: Path, fill: Callable[[BinaryIO], object]) -> None:
+    """Create or replace a file in one step.
+
+    Parameters
+    ----------
+    path : Path
+        The file; missing parent folders are made.
+    fill : callable
+        Is given a binary file open for writing and writes the contents.
+
+    Raises
+    ------
+    StorageError
+        If the folder cannot be written or the disk is full. The old file, if there was
+        one, is unharmed.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    try:
+        with os.fdopen(handle, "wb") as file:
+            fill(file)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).replace(path)
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    finally:
+        Path(name).unlink(missing_ok=True)
+
+
+def lock(path: Path) -> FileLock:
+    """Return a lock between processes for `path` (use it in a ``with`` statement).
+
+    The operating system frees it when its holder ends, however it ends.
+
+    Raises
+    ------
+    StorageError
+        If the lock file cannot be made.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        guard = FileLock(path.with_name(f".{path.name}.lock"))
+        with guard.acquire():  # so that an unwritable folder is reported here
+            pass
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    return guard
+
+
+def set_aside(path: Path, reason: str) -> None:
+    """Rename a file that cannot be used, and warn; nothing is deleted."""
+    aside = path.with_name(f"{path.name}.unusable")
+    try:
+        path.replace(aside)
+    except FileNotFoundError:  # another process was faster
+        return
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    warnings.warn(
+        f"{path.name} in {path.parent} {reason}; it was set aside as {aside.name}.", stacklevel=2
+    )
+
+
+def remove(folder: Path) -> None:
+    """Delete a folder and all that is in it, if it is there.
+
+    Raises
+    ------
+    StorageError
+        If something in it cannot be deleted.
+    """
+    try:
+        shutil.rmtree(folder)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise _unwritable(folder, error) from error
+
+
+def _unwritable(path: Path, error: OSError) -> StorageError:
+    return StorageError(
+        f"cannot write {path} ({error.strerror or error}): "
+        "free some space or name a writable folder in BN_TUTORIAL_HOME."
+    )
+
+
+# Profiles: the same experiments on three budgets
+
+
+@dataclasses.dataclass(frozen=True)
+class Profile:
+    """How much data, and how many seeds and epochs, an experiment may use.
+
+    Parameters
+    ----------
+    name : str
+        ``smoke``, ``standard`` or ``full``.
+    source : str
+        Where the data comes from; see `load_cifar10`.
+    seeds : int
+        Seeds per recipe where runs are many or long: the assignment's, and maps.
+    epochs : int
+        Epochs of the assignment's runs.
+    subset_seeds : int
+        Seeds per recipe elsewhere.
+    subset, validation : int
+        Training images, and images held out of the training set, beyond the assignment. The
+        usual batch sizes divide the first, and the second divides the test images: a smaller
+        last part would be compiled a second time.
+    """
+
+    name: str
+    source: str
+    seeds: int
+    epochs: int
+    subset_seeds: int
+    subset: int
+    validation: int
+
+    def grid(self, values: Iterable[T]) -> list[T]:
+        """Return the values that an experiment should go through: in ``smoke`` only the ends."""
+        values = list(values)
+        return values[:: max(len(values) - 1, 1)] if self.name == "smoke" else values
+
+
+PROFILES = {
+    profile.name: profile
+    for profile in (
+        Profile("smoke", "sample", 2, 3, subset_seeds=2, subset=512, validation=250),
+        Profile("standard", "auto", 3, 10, subset_seeds=5, subset=5_120, validation=2_500),
+        Profile("full", "auto", 10, 10, subset_seeds=10, subset=44_800, validation=5_000),
+    )
+}
+
+
+def profile() -> Profile:
+    """Return the profile that ``BN_TUTORIAL_PROFILE`` names; ``standard`` if it names none.
+
+    Raises
+    ------
+    ValueError
+        If there is no profile of that name.
+    """
+    name = os.environ.get("BN_TUTORIAL_PROFILE") or "standard"
+    if name not in PROFILES:
+        raise ValueError(f"there is no profile {name!r}: choose {', '.join(PROFILES)}.")
+    return PROFILES[name]

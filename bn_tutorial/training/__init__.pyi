@@ -1,0 +1,13 @@
+from . import executors as executors
+from . import runs as runs
+from . import sweep as sweep
+from .executors import WorkerError as WorkerError
+from .executors import dask as dask
+from .executors import processes as processes
+from .runs import Run as Run
+from .runs import Runs as Runs
+from .runs import RunStore as RunStore
+from .sweep import check_fits as check_fits
+from .sweep import run_key as run_key
+from .sweep import train as train
+from .sweep import usual_engine as usual_engine
