@@ -7,9 +7,9 @@ from . import figures as figures
 from . import networks as networks
 from . import scratch as scratch
 from . import training as training
-from .data.cifar10 import DataError as DataError
 from .data.cifar10 import load_cifar10 as load_cifar10
 from .data.dataset import Dataset as Dataset
+from .data.sources import DataError as DataError
 from .networks.folding import fold as fold
 from .networks.folding import recalibrate as recalibrate
 from .networks.models import build as build

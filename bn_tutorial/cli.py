@@ -118,7 +118,8 @@ def _source_option(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def _load(source: str | None) -> Dataset:
-    from bn_tutorial.data.cifar10 import DataError, load_cifar10
+    from bn_tutorial.data.cifar10 import load_cifar10
+    from bn_tutorial.data.sources import DataError
 
     with _users_errors(ValueError):
         source = profile().source if source is None else source
@@ -133,10 +134,10 @@ def data(source: str | None) -> None:
 
     It is fetched once, and then kept in the storage folder.
     """
-    from bn_tutorial.data import cifar10
+    from bn_tutorial.data import cifar10, sample
 
     found = _load(source)
-    kept = cifar10.SAMPLE if found.is_sample else cifar10.store_path()
+    kept = sample.FOLDER if found.is_sample else cifar10.store_path()
     megabytes = sum(file.stat().st_size for file in _files(kept)) / 1e6
     checked = "the sample's own SHA-256" if found.is_sample else "the official MD5 digests"
     rows, columns, _ = found.x_train.shape[1:]

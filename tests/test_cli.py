@@ -20,7 +20,7 @@ from click.testing import CliRunner, Result
 import bn_tutorial
 from bn_tutorial import cli, settings
 from bn_tutorial.bench import speed
-from bn_tutorial.data import cifar10
+from bn_tutorial.data import cifar10, sample
 from bn_tutorial.data.dataset import Dataset
 from bn_tutorial.recipe import Recipe
 from bn_tutorial.training import sweep
@@ -372,8 +372,8 @@ def test_data_says_where_the_sample_is() -> None:
     result = invoke("data", "--source", "sample")
     assert result.exit_code == 0
     assert "1,000 for training, 500 for testing, 32 × 32 pixels, 10 classes" in result.stdout
-    assert str(cifar10.SAMPLE) in result.stdout
-    assert cifar10.SAMPLE_SHA256[:16] in result.stdout
+    assert str(sample.FOLDER) in result.stdout
+    assert sample.SHA256[:16] in result.stdout
 
 
 @pytest.mark.parametrize("stored", [True, False])

@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from bn_tutorial.data.cifar10 import SOURCES
+from bn_tutorial.data.sources import SOURCES
 from bn_tutorial.settings import PROFILES, Profile, profile
 
 

@@ -18,9 +18,6 @@ CLASSES = (
     "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
 )  # fmt: skip
 
-#: How the source of the bundled sample begins.
-SAMPLE_SOURCE = "bundled sample"
-
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
@@ -30,19 +27,25 @@ class Dataset:
 
     Parameters
     ----------
-    x_train, x_test : ndarray of uint8, shape (n, 32, 32, 3)
-        Images: rows, columns, then red, green and blue from 0 to 255.
+    x_train, x_test : ndarray of uint8, shape (n, rows, columns, colours)
+        Images of one shape, with values from 0 to 255; CIFAR-10's are (n, 32, 32, 3), with red,
+        green and blue.
     y_train, y_test : ndarray of integers, shape (n,)
         For each image, its position in `classes`; kept as int32.
     classes : tuple of str
         Names of the classes.
     source : str
         Where the data came from, for people to read.
+    is_sample : bool
+        Whether these are images of the bundled sample, on which nothing is judged; only its
+        loader says so.
 
     Attributes
     ----------
+    sha256 : str
+        The SHA-256 of images, labels and class names, as 64 hexadecimal digits.
     digest : str
-        First 16 hexadecimal digits of the SHA-256 of images, labels and class names.
+        The first 16 of them.
 
     Raises
     ------
@@ -56,6 +59,7 @@ class Dataset:
     y_test: Labels = field(repr=False)
     classes: tuple[str, ...] = CLASSES
     source: str = "arrays given by the caller"
+    is_sample: bool = False
 
     def __post_init__(self) -> None:
         """Check every field."""
@@ -75,16 +79,25 @@ class Dataset:
                 )
             object.__setattr__(self, f"x_{part}", images)
             object.__setattr__(self, f"y_{part}", labels)
+        train, test = self.x_train.shape[1:], self.x_test.shape[1:]
+        if train != test:
+            raise ValueError(
+                f"x_train has images of shape {train} and x_test of {test}; they must agree."
+            )
 
     @cached_property
-    def digest(self) -> str:
-        """First 16 hexadecimal digits of the SHA-256 of the contents."""
-        return self._sha256()[:16]
+    def sha256(self) -> str:
+        """SHA-256 of the contents, in hexadecimal digits."""
+        sha = hashlib.sha256(json.dumps(self.classes).encode())
+        for array in (self.x_train, self.y_train, self.x_test, self.y_test):
+            sha.update(repr(array.shape).encode())
+            sha.update(np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")).data)
+        return sha.hexdigest()
 
     @property
-    def is_sample(self) -> bool:
-        """Whether these are images of the bundled sample rather than the whole CIFAR-10."""
-        return self.source.startswith(SAMPLE_SOURCE)
+    def digest(self) -> str:
+        """First 16 hexadecimal digits of the SHA-256 of the contents."""
+        return self.sha256[:16]
 
     def subset(self, n: int) -> Dataset:
         """Return the same data with only `n` training images; the test images all stay.
@@ -155,13 +168,6 @@ class Dataset:
             np.concatenate([np.flatnonzero(labels == c)[:k] for c, k in enumerate(quotas)])
         )
 
-    def _sha256(self) -> str:
-        sha = hashlib.sha256(json.dumps(self.classes).encode())
-        for array in (self.x_train, self.y_train, self.x_test, self.y_test):
-            sha.update(repr(array.shape).encode())
-            sha.update(np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")).data)
-        return sha.hexdigest()
-
 
 def _checked_images(name: str, value: npt.ArrayLike) -> Pixels:
     images = np.asarray(value)
@@ -169,8 +175,10 @@ def _checked_images(name: str, value: npt.ArrayLike) -> Pixels:
         raise ValueError(f"{name} contains NaN or Inf; images must be uint8, from 0 to 255.")
     if images.dtype != np.uint8:
         raise ValueError(f"{name} has dtype {images.dtype}; images must be uint8, from 0 to 255.")
-    if images.ndim != 4 or images.shape[1:] != (32, 32, 3):
-        raise ValueError(f"{name} has shape {images.shape}; images must be (n, 32, 32, 3).")
+    if images.ndim != 4 or not all(images.shape[1:]):
+        raise ValueError(
+            f"{name} has shape {images.shape}; images must be (n, rows, columns, colours)."
+        )
     if not len(images):
         raise ValueError(f"{name} is empty; it must hold at least one image.")
     return _read_only(images)

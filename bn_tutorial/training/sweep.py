@@ -34,8 +34,9 @@ from rich.progress import (
 
 from bn_tutorial import recipe, settings
 from bn_tutorial.data import dataset
-from bn_tutorial.data.cifar10 import DataError, load_cifar10, source_of
+from bn_tutorial.data.cifar10 import load_cifar10, source_of
 from bn_tutorial.data.dataset import Dataset
+from bn_tutorial.data.sources import DataError
 from bn_tutorial.engines import lockstep, probes, single
 from bn_tutorial.engines.single import signature
 from bn_tutorial.networks import backend, layers, models, statistics
