@@ -27,8 +27,8 @@ except (ValueError, executors.WorkerError) as error:
 sys.path.insert(0, str(HERE / "_ext"))
 
 import bn_downloads
+import bn_pages
 import bn_provenance
-import bn_site
 
 project, author, release = "Batch normalisation", "the bn_tutorial authors", bn_tutorial.__version__
 copyright, language = "2026, the bn_tutorial authors", "en"
@@ -44,12 +44,13 @@ extensions = [
     "sphinxext.opengraph",
     "sphinx_sitemap",
     "notfound.extension",
-    "bn_site",
-    "bn_figures",
+    "bn_evidence",
     "bn_ledger",
+    "bn_figures",
     "bn_pages",
     "bn_provenance",
     "bn_downloads",
+    "bn_theme",
     "bn_scaling",
 ]
 exclude_patterns = ["_build", "**/*.ipynb"]  # sphinx-gallery's notebooks are downloads
@@ -57,6 +58,7 @@ nitpicky = numfig = True
 nitpick_ignore = [("py:class", "collections.abc.Callable")]
 bibtex_bibfiles = ["references.bib"]
 myst_enable_extensions = ["amsmath", "colon_fence", "deflist", "dollarmath", "substitution"]
+myst_words_per_minute = 90  # of prose: formulas, code and figures stand between them
 copybutton_exclude = ".linenos, .gp"
 
 # --- what the pages are computed from
@@ -65,7 +67,7 @@ html_baseurl = (
     os.environ.get("BN_TUTORIAL_BASEURL", "https://example.org/bn_tutorial").rstrip("/") + "/"
 )
 myst_substitutions = {"install": f"`pip install {html_baseurl}{bn_downloads.WHEEL}`"}
-DIGEST = bn_site.digest(PROFILE.name, DATA.digest)
+DIGEST = bn_pages.digest(PROFILE.name, DATA.digest)
 
 sphinx_gallery_conf = {
     "examples_dirs": "../gallery",
@@ -99,7 +101,7 @@ autodoc_typehints = "none"  # numpydoc's docstrings carry the types
 numpydoc_show_class_members = False
 
 # --- HTML
-mathjax_path = "mathjax/tex-chtml.js"  # a local copy, see bn_site.copy_mathjax
+mathjax_path = "mathjax/tex-chtml.js"  # a local copy, see bn_theme.copy_mathjax
 html_theme, html_title = "pydata_sphinx_theme", project
 html_theme_options = {
     "collapse_navigation": True,
@@ -125,11 +127,12 @@ html_sidebars = {  # these pages have no subpages to list
 html_favicon = "_static/favicon.svg"
 html_show_sourcelink = html_domain_indices = False
 html_last_updated_fmt, html_last_updated_use_utc = "%Y-%m-%d %H:%M UTC", True
-ledger_provenance = bn_provenance.provenance(PROFILE, DATA)
+MADE = bn_provenance.provenance(PROFILE, DATA)
+ledger_provenance = MADE.asdict()
 sitemap_url_scheme, sitemap_excludes = "{link}", ["404.html", "genindex.html", "search.html"]
 notfound_urls_prefix = urlsplit(html_baseurl).path
 ogp_site_url, ogp_image = html_baseurl, f"{html_baseurl}_static/hero.png"
 ogp_image_alt = "Test accuracy of a network with and without batch normalisation."
 ogp_social_cards = {"enable": False}  # a drawing of the title; our hero figure says more
-html_context = {"default_mode": "auto", "provenance": ledger_provenance}
+html_context = {"default_mode": "auto", "provenance": MADE}
 del DATA  # the scripts load their own: no need for twice the memory

@@ -11,14 +11,14 @@ from importlib import metadata
 from pathlib import Path
 from urllib.parse import quote
 
-from bn_ledger import experiment
+from bn_evidence import experiment
+from bn_figures import read
 from docutils import nodes
 from packaging.requirements import Requirement
 from sphinx import addnodes
 from sphinx.application import Sphinx
 
 import bn_tutorial
-from bn_tutorial import figures
 
 ROOT = Path(__file__).parents[2]
 WHEEL = f"_static/wheels/bn_tutorial-{bn_tutorial.__version__}-py3-none-any.whl"
@@ -80,9 +80,7 @@ def finish_downloads(app: Sphinx) -> None:
             for file in ROOT.glob("LICENSE*"):
                 content.write(file, file.name)
             for figure in sorted(path.parent.glob(f"images/sphx_glr_{path.stem}_*.svg")):
-                number = int(figure.stem[-3:])
-                data = figures.read_data(figure.read_text("utf-8"))
-                content.writestr(f"data/figure-{number}.csv", data)
+                content.writestr(f"data/figure-{int(figure.stem[-3:])}.csv", read(figure)[1] or "")
 
 
 def _linked(text: str, known: dict[str, tuple[str, str]]) -> str:

@@ -4,37 +4,50 @@ from __future__ import annotations
 
 import re
 import shutil
+import sys
 import textwrap
-from html import unescape
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
-from bn_ledger import badge, experiment
+from bn_evidence import experiment, recorded, render
 from docutils import nodes
 from sphinx.application import Sphinx
 
-from bn_tutorial import evidence, figures
+from bn_tutorial import figures
 from bn_tutorial.evidence import registry
 
 #: The figure that stands for the site where a link to it is shared.
 HERO = "sphx_glr_plot_02_batch_norm_003"
-_CARD = re.compile(r"/thumb/sphx_glr_(plot_\w+)_thumb\.svg$")
-_ALT = re.compile(r"<title>(.*?)</title>", re.DOTALL)
 
 
 def reset(gallery_conf: dict[str, Any], fname: str, when: str = "before") -> None:
-    """Give every script the house style to start from."""
+    """Give every script the house style to start from, and a page no word about its training."""
     import matplotlib.pyplot as plt
+
+    from bn_tutorial.training import sweep
 
     plt.rcdefaults()
     plt.rcParams.update(figures.STYLE)
+    # what a page prints must not depend on what was trained by this build
+    sweep.REPORT_TO = sys.__stderr__
+
+
+def read(file: Path) -> tuple[str, str | None]:
+    """Return the alternative text of an SVG, and as CSV the numbers that it carries, if any."""
+    text = file.read_text("utf-8")
+    title = ElementTree.fromstring(text).findtext("{*}title", "")
+    try:
+        return title, figures.read_data(text)
+    except ValueError:
+        return title, None
 
 
 def scraper(block: Any, block_vars: dict[str, Any], gallery_conf: dict[str, Any]) -> str:
     """Save each figure as one SVG whose ink follows the page's colour scheme."""
     import matplotlib.pyplot as plt
 
-    rst = ""
+    rst, script = "", block_vars["file_conf"]
     for number, path in zip(plt.get_fignums(), block_vars["image_path_iterator"], strict=False):
         figure, file = plt.figure(number), Path(path).with_suffix(".svg")
         alt = " ".join(str(figure.get_label()).split())
@@ -48,21 +61,18 @@ def scraper(block: Any, block_vars: dict[str, Any], gallery_conf: dict[str, Any]
         if file.stem == HERO:
             figure.set_size_inches(8, 4.2)
             figure.savefig(_hero(gallery_conf["src_dir"]), dpi=150, transparent=False)
-        if int(file.stem[-3:]) == block_vars["file_conf"].get("thumbnail_number", 1):
-            _small(file).write_text(_first_panel(figure))
+        if int(file.stem[-3:]) == script.get("thumbnail_number", 1):
+            small = file.parent / "small" / file.name
+            small.parent.mkdir(exist_ok=True)
+            small.write_text(_first_panel(figure))
+            script.pop("thumbnail_number", None)  # which would have a say before the path
+            script["thumbnail_path"] = small.relative_to(gallery_conf["src_dir"]).as_posix()
     plt.close("all")
     return rst
 
 
 def _hero(srcdir: str | Path) -> Path:
     return Path(srcdir, "auto_examples", "hero.png")
-
-
-def _small(figure: Path) -> Path:
-    """Return where the small drawing of a script's figure is kept until the gallery is made."""
-    folder = figure.parent / "small"
-    folder.mkdir(exist_ok=True)
-    return folder / f"{figure.stem[:-4]}_thumb.svg"
 
 
 def _first_panel(figure: Any) -> str:
@@ -84,78 +94,69 @@ def _first_panel(figure: Any) -> str:
     return figures.to_svg(figure)
 
 
-def use_small_drawings(app: Sphinx) -> None:
-    """Put the small drawings on the cards, where sphinx-gallery has put whole figures."""
-    output = app.srcdir / app.config.sphinx_gallery_conf["gallery_dirs"]
-    for small in output.rglob("images/small/*.svg"):
-        shutil.copy(small, small.parents[1] / "thumb" / small.name)
+def prune(app: Sphinx) -> None:
+    """Delete what a removed or renamed script left in the output folder."""
+    conf = app.config.sphinx_gallery_conf
+    source, output = app.srcdir / conf["examples_dirs"], app.srcdir / conf["gallery_dirs"]
+    for copy in output.rglob("*.py"):
+        if not (source / copy.relative_to(output)).exists():
+            images = (copy.parent / "images").rglob(f"sphx_glr_{copy.stem}_*")
+            for file in (*copy.parent.glob(f"{copy.stem}.*"), *images):
+                file.unlink()
 
 
 def finish_images(app: Sphinx, doctree: nodes.document) -> None:
     """Give each figure a link to its data, and each card its verdicts."""
-    figures_so_far, tally = 0, ""
+    number, card = 0, ""
     for node in list(doctree.findall(lambda node: isinstance(node, (nodes.image, nodes.raw)))):
         if isinstance(node, nodes.raw):
-            _finish_raw(node, tally)
-        elif card := _CARD.search(node["uri"]):
+            node.children = [nodes.Text(_mended(node.astext(), card))]
+        elif isinstance(node, nodes.image) and node["uri"].endswith(".svg"):
             file = Path(app.srcdir, node["uri"])
-            node["alt"] = unescape(_ALT.search(file.read_text("utf-8"))[1])
-            tally = _tally(app, experiment(card[1]))
-        elif node["uri"].endswith(".svg"):
-            figures_so_far += _link_data(app, node, figures_so_far + 1)
+            alt, data = read(file)
+            if file.parent.name == "thumb":
+                node["alt"] = alt
+                name = file.stem.removeprefix("sphx_glr_").removesuffix("_thumb")
+                card = _verdicts(app, experiment(name))
+            elif data is not None:
+                number += 1
+                _link_data(app, node, number, data)
 
 
-def _link_data(app: Sphinx, image: nodes.image, number: int) -> bool:
+def _link_data(app: Sphinx, image: nodes.image, number: int, data: str) -> None:
     """Put the numbers of a figure beside the pages; below it, a link to them and to itself."""
-    try:
-        data = figures.read_data(Path(app.srcdir, image["uri"]).read_text("utf-8"))
-    except ValueError:
-        return False
     page = app.env.docname
-    root, picture = "../" * page.count("/"), app.env.images[image["uri"]][1]
-    links = [
-        f'<a href="{root}_images/{picture}#figure" aria-label="larger, figure {number} by itself">larger</a>'
-    ]
+    root, links = "../" * page.count("/"), {"data": ""}
     if data.strip():  # a drawing may show no numbers
         file = Path(app.outdir, "_data", f"{page.replace('/', '-')}-{number}.csv")
         file.parent.mkdir(exist_ok=True)
         file.write_text(data, "utf-8")
-        links.append(
-            f'<a href="{root}_data/{file.name}" download aria-label="data (CSV) of figure {number}">'
-            "data (CSV)</a>"
-        )
-    below = nodes.raw("", f'<p class="figure-data">{" ".join(links)}</p>', format="html")
-    frame = image
+        links["data"] = f"{root}_data/{file.name}"
+    links["picture"] = f"{root}_images/{app.env.images[image['uri']][1]}"
+    below = nodes.raw("", render("figure-links.html", number=number, **links), format="html")
+    frame: nodes.Element = image
     while isinstance(frame.parent, (nodes.figure, nodes.reference)):
         frame = frame.parent
     frame.parent.insert(frame.parent.index(frame) + 1, below)
-    return True
 
 
-def _finish_raw(raw: nodes.raw, tally: str) -> None:
+def _mended(html: str, card: str) -> str:
     """Complete what sphinx-gallery writes as HTML, and mend what is not valid in it."""
-    html = raw.astext()
     if "sphx-glr-thumbcontainer" in html:
-        html = re.sub(r' tooltip="[^"]*"', "", html)
-    elif "sphx-glr-thumbnail-title" in html:
-        html = html.replace("</div>", f"</div>{tally}", 1)  # after the title
-    elif "sg-tag-list" in html:  # an empty list for tags, which nothing here has
-        html = ""
-    raw.children = [nodes.Text(html)]
+        return re.sub(r' tooltip="[^"]*"', "", html)
+    if "sphx-glr-thumbnail-title" in html:
+        return html.replace("</div>", f"</div>{card}", 1)  # after the title
+    if "sg-tag-list" in html:  # an empty list for tags, which nothing here has
+        return ""
+    return html
 
 
-def _tally(app: Sphinx, group: str) -> str:
+def _verdicts(app: Sphinx, group: str) -> str:
     """Return what came out of an experiment: on its primary hypotheses, or on what it has."""
-    app.env.note_dependency(str(evidence.evidence_path(group)))
-    known, recorded = registry.hypotheses(), evidence.recall(group).values()
-    verdicts = [value for value in recorded if isinstance(value, dict) and "word" in value]
+    known, found = registry.hypotheses(), recorded(app.env, group).values()
+    verdicts = [value for value in found if isinstance(value, dict) and "word" in value]
     primary = [value for value in verdicts if known[value["hypothesis"]].primary]
-    words = [value["word"] for value in primary or verdicts]
-    marks = (
-        badge(word) + (f" × {words.count(word)}" if words.count(word) > 1 else "")
-        for word in dict.fromkeys(words)
-    )
-    return f'<div class="card-verdicts">{"<br>".join(marks)}</div>'
+    return render("card.html", words=[value["word"] for value in primary or verdicts])
 
 
 def copy_hero(app: Sphinx, exception: Exception | None) -> None:
@@ -166,7 +167,7 @@ def copy_hero(app: Sphinx, exception: Exception | None) -> None:
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
-    app.connect("builder-inited", use_small_drawings, priority=900)  # after sphinx-gallery
+    app.connect("builder-inited", prune, priority=400)  # before sphinx-gallery
     app.connect("doctree-read", finish_images, priority=900)  # after their paths were resolved
     app.connect("build-finished", copy_hero)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

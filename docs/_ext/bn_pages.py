@@ -1,59 +1,74 @@
-"""Pages with code cells, executed side by side."""
+"""Pages with code cells, executed side by side before they are read.
+
+A kernel spends most of its time starting. myst-nb takes what is executed here from its cache, and
+executes once more, and reports, what fails.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import os
 from concurrent.futures import ThreadPoolExecutor
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
 from jupyter_cache import get_cache
-from jupyter_cache.base import CacheBundleIn
-from jupyter_cache.executors.utils import single_nb_execution
-from myst_nb.core.read import read_myst_markdown_notebook
+from jupyter_cache.executors.basic import ExecutionWorkerLocalSerial, ProcessData
+from jupyter_cache.executors.utils import ExecutionResult, single_nb_execution
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
+from sphinx.util.logging import getLogger
 
-# for NumPy in each kernel: kernels that use every core slow one another down
-ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+import bn_tutorial
+
+#: Pages that train, the longest first; the others follow by the number of their cells.
+FIRST = ("reproduce", "notebook", "clinic", "from_scratch")
+#: For each kernel: kernels that use every core slow one another down.
+ONE_CORE = dict.fromkeys(
+    ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"),
+    "1",
+)
+
+
+def digest(*parts: str) -> str:
+    """Return a digest of what executed pages depend on: the library, versions, `parts`."""
+    text = repr([parts, *(metadata.version(name) for name in ("numpy", "keras", "tensorflow"))])
+    total = hashlib.sha256(text.encode())
+    for file in sorted(Path(bn_tutorial.__file__).parent.rglob("*")):
+        if file.suffix in (".py", ".toml"):
+            total.update(file.read_bytes())
+    return total.hexdigest()[:16]
+
+
+class Worker(ExecutionWorkerLocalSerial):
+    """Jupyter-cache's own, without a word about encryption within one machine."""
+
+    @staticmethod
+    def execute(project_nb: Any, data: ProcessData) -> ExecutionResult:
+        folder, quiet = str(Path(data.uri).parent), ["--log-level=ERROR"]
+        return single_nb_execution(
+            project_nb.nb, folder, data.timeout, data.allow_errors, extra_arguments=quiet
+        )
 
 
 def execute_pages(app: Sphinx, env: BuildEnvironment, docnames: list[str]) -> None:
-    """Execute the pages that changed side by side: a kernel spends most of its time starting.
+    """Execute the pages whose cells have changed."""
+    cache, limit = get_cache(app.config.nb_execution_cache_path), app.config.nb_execution_timeout
+    texts = {str(page): page.read_text("utf-8") for page in map(env.doc2path, docnames)}
+    cells = {page: count for page in texts if (count := texts[page].count("{code-cell}"))}
+    for page in cells:
+        cache.add_nb_to_project(page, read_data={"type": "plugin", "name": "myst_nb_md"})
+    changed = cache.list_unexecuted(filter_uris=[*cells])
+    changed.sort(key=lambda one: (_rank(one.uri), -cells[one.uri]))
+    work = [ProcessData(one.pk, one.uri, cache, limit, allow_errors=False) for one in changed]
+    with ThreadPoolExecutor(os.cpu_count()) as pool, mock.patch.dict(os.environ, ONE_CORE):
+        list(pool.map(Worker(getLogger(__name__)), work))
 
-    They go into the cache from which myst-nb takes them. What fails here is executed there once
-    more, and reported.
-    """
-    cache = get_cache(app.config.nb_execution_cache_path)
-    notebooks = {}
-    for page in (env.doc2path(name) for name in docnames):
-        text = page.read_text("utf-8")
-        if "{code-cell}" not in text:
-            continue
-        notebook = read_myst_markdown_notebook(text, path=page)
-        try:
-            cache.match_cache_notebook(notebook)
-        except KeyError:
-            notebooks[page] = notebook
 
-    def execute(page: Path) -> Any:
-        seconds = app.config.nb_execution_timeout
-        return single_nb_execution(
-            notebooks[page],
-            page.parent,
-            seconds,
-            allow_errors=False,
-            extra_arguments=["--log-level=ERROR"],  # no word about encryption within one machine
-        )
-
-    longest_first = sorted(notebooks, key=lambda page: -len(notebooks[page].cells))
-    with ThreadPoolExecutor(os.cpu_count()) as pool, mock.patch.dict(os.environ, ONE_THREAD):
-        for page, result in zip(longest_first, pool.map(execute, longest_first), strict=True):
-            if result.err is None:
-                spent = {"execution_seconds": result.time}
-                bundle = CacheBundleIn(notebooks[page], str(page), data=spent)
-                cache.cache_notebook_bundle(bundle, check_validity=False, overwrite=True)
+def _rank(page: str) -> int:
+    return FIRST.index(Path(page).stem) if Path(page).stem in FIRST else len(FIRST)
 
 
 def setup(app: Sphinx) -> dict[str, bool]:

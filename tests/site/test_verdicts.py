@@ -19,13 +19,10 @@ from .conftest import ROOT, Site
 CONF = f"""
 import sys
 sys.path.insert(0, {str(ROOT / "docs" / "_ext")!r})
-extensions = ["myst_parser", "sphinxcontrib.bibtex", "sphinx_design", "bn_site", "bn_ledger"]
+extensions = ["myst_parser", "sphinxcontrib.bibtex", "sphinx_design", "bn_evidence", "bn_ledger"]
 myst_enable_extensions = ["amsmath", "colon_fence", "dollarmath"]
 bibtex_bibfiles = ["references.bib"]
-sphinx_gallery_conf = {{"examples_dirs": "gallery", "gallery_dirs": "auto_examples"}}
 suppress_warnings = ["ref", "myst", "toc", "image", "bibtex", "docutils"]
-def setup(app):
-    app.add_config_value("sphinx_gallery_conf", {{}}, "")
 """
 
 
@@ -103,7 +100,7 @@ PROVENANCE = {
     "profile": "full",
     "commit": "abc",
     "device": "cpu",
-    "built": "2026-01-02",
+    "created": "2026-01-02T03:04:05+00:00",
     "versions": {"keras": "3"},
     "data": {"digest": "0"},
 }
@@ -117,14 +114,18 @@ def test_an_experiment_that_has_not_run_is_shown_as_such(pages: Path) -> None:
     assert "No reference build has been committed yet" in found["verdicts"]
 
 
-def test_the_built_site_judges_nothing_on_the_sample(site: Site) -> None:
-    page = site.pages["verdicts.html"]
-    rows = page.select("table.ledger tbody tr")
+def test_the_built_site_shows_every_claim(site: Site) -> None:
+    rows = site.pages["verdicts.html"].select("table.ledger tbody tr")
     assert len(rows) == len(claims()) + sum(len(claim.parts) for claim in claims().values())
-    assert all("not judged" in row.get_text() for row in rows)
     for row in rows[: len(claims())]:
         assert row.select_one("svg[role=img][aria-label]")
     entries = json.loads(site.html.joinpath("ledger.json").read_text())["claims"]
     assert [entry["id"] for entry in entries] == list(claims())
     measured = [part for entry in entries for part in entry["parts"] if part["mean"] is not None]
     assert len(measured) > 20  # every experiment has run, and left its effects
+
+
+def test_the_ledger_judges_nothing_on_the_sample(sample_site: Site) -> None:
+    rows = sample_site.pages["verdicts.html"].select("table.ledger tbody tr")
+    assert rows
+    assert all("not judged" in row.get_text() for row in rows)
