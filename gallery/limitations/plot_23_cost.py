@@ -269,6 +269,7 @@ record(
     memory_mlp=memory["MLP", "batch"] / memory["MLP", None],
     memory_cnn=memory["CNN", "batch"] / memory["CNN", None],
     difference=difference,
+    seeds=1,
     seconds=seconds,
 )
 

@@ -104,6 +104,7 @@ assert np.allclose(factors, ALPHA, rtol=1e-3)
 # ----------------------------------------------
 # A step of gradient descent with learning rate :math:`\eta` from :math:`\alpha W` thus arrives at
 #
+# .. math::
 #
 #    \alpha W - \eta \, \frac{\nabla L(W)}{\alpha}
 #    = \alpha \left( W - \frac{\eta}{\alpha^2} \nabla L(W) \right),
