@@ -1,4 +1,4 @@
-"""The page's cases: each patient falls ill, and its cure is what heals it."""
+"""The page's cases: what heals each patient is its cure."""
 
 from __future__ import annotations
 
@@ -47,14 +47,7 @@ def opening() -> Iterator[dict[str, Any]]:
 
 
 @case
-def test_a_case_is_ill_before_its_cure_and_healthy_after(
-    case: list[Cell], opening: dict[str, Any]
-) -> None:
-    assert [cures for _, cures in case].count(True) == 1
-    execute(case, dict(opening))
-
-
-@case
 def test_without_its_cure_a_case_stays_ill(case: list[Cell], opening: dict[str, Any]) -> None:
+    assert [cures for _, cures in case].count(True) == 1  # with it, every build runs the case
     with pytest.raises(AssertionError, match=r"^$"):
         execute([cell for cell in case if not cell[1]], dict(opening))

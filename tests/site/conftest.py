@@ -1,11 +1,8 @@
-"""The site for all tests of it: built once in the profile `smoke`, or the one of `nox -s site`."""
+"""The built site, for all tests of it: `nox -s site` has built it."""
 
 import dataclasses
 import functools
 import os
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,10 +11,7 @@ from bs4 import BeautifulSoup
 from bn_tutorial import settings
 
 ROOT = Path(__file__).parents[2]
-#: Where finished runs may lie already, for instance those of `nox -s docs -- --profile smoke`.
-STORED = Path(os.environ.get("BN_TUTORIAL_HOME", "nowhere"), "runs")
-
-
+HOME = settings.home()  # before any test has one of its own
 SCRIPTS = sorted((ROOT / "gallery").rglob("plot_*.py"))
 DOCS = ROOT / "docs"
 WRITTEN = {  # pages by the path of their HTML
@@ -53,38 +47,16 @@ class Site:
 
 
 @pytest.fixture(scope="session")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
-    if finished := os.environ.get("BN_TUTORIAL_SITE"):
-        return Site(Path(finished), settings.home())
-    folder = tmp_path_factory.mktemp("site")
-    for part in ("docs", "gallery", "bn_tutorial"):  # so that nothing is written into the checkout
-        shutil.copytree(
-            ROOT / part,
-            folder / part,
-            ignore=shutil.ignore_patterns("_build", "auto_examples", "gen_modules", "__pycache__"),
-        )
-    for file in (*ROOT.glob("*.md"), *ROOT.glob("LICENSE*"), ROOT / "pyproject.toml"):
-        shutil.copy(file, folder)
-    built = Site(folder / "html", folder / "home")
-    if STORED.is_dir():
-        shutil.copytree(STORED, built.home / "runs")
-    result = build(built)
-    assert result.returncode == 0, result.stdout + result.stderr
-    return built
+def site() -> Site:
+    """Return the built site, whatever its profile."""
+    if "BN_TUTORIAL_SITE" not in os.environ:
+        pytest.skip("no site has been built to be checked: run `nox -s site`")
+    return Site(Path(os.environ["BN_TUTORIAL_SITE"]), HOME)
 
 
-def build(site: Site, **variables: str) -> subprocess.CompletedProcess[str]:
-    """Build the site as `nox -s docs` does, in the profile `smoke` if `variables` name no other."""
-    return subprocess.run(
-        [sys.executable, "-m", "sphinx", "-W", "-n", "-q", "-b", "html", "docs", str(site.html)],
-        cwd=site.html.parent,
-        env={**smoke(site.home), **variables},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-
-def smoke(home: Path) -> dict[str, str]:
-    """Return the environment of a process that runs in the profile `smoke`."""
-    return {**os.environ, "BN_TUTORIAL_PROFILE": "smoke", "BN_TUTORIAL_HOME": str(home)}
+@pytest.fixture(scope="session")
+def sample_site(site: Site) -> Site:
+    """Return the built site, if it was built from the sample."""
+    if settings.profile().source != "sample":
+        pytest.skip("this site was not built from the sample")
+    return site
