@@ -133,7 +133,7 @@ class NoisyBatchNormalization(keras.layers.BatchNormalization):
     In training, the output y of example i and unit j (the last axis; each pixel or row of an
     example draws for itself) becomes s_ij · y + m_ij. In each step each unit draws
 
-    - μ_j from U(−`mean`, `mean`) and σ_j from U(1, `spread`), for the whole batch, then
+    - μ_j from U(−m, m), with m = `mean`, and σ_j from U(1, `spread`), for the whole batch, then
     - m_ij from U(μ_j − 0.1, μ_j + 0.1) and s_ij from N(σ_j, 0.1²), for each example.
 
     So the inputs of the next layer shift from step to step, which plain batch normalisation

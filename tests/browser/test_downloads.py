@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from urllib.parse import unquote
 from urllib.request import urlopen
@@ -85,12 +85,21 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(
-    command: Sequence[str | Path], folder: Path, *, quiet: bool = False, **variables: str
+    command: Sequence[str | Path],
+    folder: Path,
+    variables: Mapping[str, str] | None = None,
+    *,
+    quiet: bool = False,
 ) -> str:
     """Run a command outside this environment, in a folder; return what it printed."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     result = subprocess.run(
-        command, cwd=folder, env={**kept, **variables}, capture_output=True, text=True, check=False
+        command,
+        cwd=folder,
+        env={**kept, **(variables or {})},
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert result.returncode == 0, result.stderr
     assert not (quiet and result.stderr), result.stderr
@@ -134,7 +143,7 @@ def test_a_script_and_a_notebook_print_what_the_page_shows(
         "--execute",
         notebook,
     ]
-    run([*convert, "--output-dir", tmp_path], tmp_path, **settings)
+    run([*convert, "--output-dir", tmp_path], tmp_path, settings)
     executed = nbformat.reads((tmp_path / notebook.name).read_text(), 4)
     outputs = [one for cell in executed.cells[1:] for one in cell.get("outputs", [])]
     text = "\n".join(one.text for one in outputs if one.get("name") == "stdout")
@@ -147,8 +156,8 @@ def test_a_script_and_a_notebook_print_what_the_page_shows(
     # by now there is nothing to train, so a script has nothing to say but its results
     folder = tmp_path / "script"
     folder.mkdir()
-    script = [python, "-W", "error", fetch(name, ".py")]
-    printed = run(script, folder, quiet=True, MPLBACKEND="agg", **settings)
+    script: list[str | Path] = [python, "-W", "error", fetch(name, ".py")]
+    printed = run(script, folder, {**settings, "MPLBACKEND": "agg"}, quiet=True)
     assert comparable(name, printed) == expected
     assert list(folder.iterdir()) == []
 
