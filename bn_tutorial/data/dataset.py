@@ -14,6 +14,7 @@ import numpy.typing as npt
 Pixels = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.int32]
 
+#: The names of the classes of CIFAR-10, in the order of its labels.
 CLASSES = (
     "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
 )  # fmt: skip

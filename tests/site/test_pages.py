@@ -9,6 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from bn_tutorial import evidence
+
 from .conftest import ROOT, SCRIPTS, WRITTEN, Site
 
 
@@ -75,6 +77,20 @@ def test_an_executed_page_says_how_it_was_made(site: Site) -> None:
             terms = [term.get_text() for term in box.select("dt")]
             assert terms == ["Built", "Profile", "Device", "Versions", "Data", "Seeds", "Seconds"]
             assert all(value.get_text().strip() for value in box.select("dd"))
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
+def test_an_experiment_s_box_says_what_was_recorded(
+    site: Site, script: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BN_TUTORIAL_HOME", str(site.home))
+    found = evidence.recall(script.stem.split("_", 2)[2].replace("_", "-"))
+    page = site.pages[f"auto_examples/{script.parent.name}/{script.stem}.html"]
+    says = {row.dt.get_text(): row.dd.get_text() for row in page.select(".made-with dl > div")}  # type: ignore[union-attr]
+    seeds = found["seeds"] if isinstance(found["seeds"], list) else [found["seeds"]]
+    words = "0 alone" if seeds == [1] else f"{' to '.join(map(str, seeds))} of each recipe"
+    assert says["Seeds"].startswith(words)
+    assert f"; {found['seconds']:.0f} to train" in says["Seconds"]
 
 
 @pytest.mark.parametrize("name", [name for name in WRITTEN if "{code-cell}" in WRITTEN[name]])
