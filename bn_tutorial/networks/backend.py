@@ -43,10 +43,14 @@ def _without_chatter() -> Iterator[None]:
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+#: A run is computed by one core, on every machine, so its bits do not depend on their number.
+THREADS = int(os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1"))
 with _without_chatter():
     import keras
     import tensorflow as tf
 
+    tf.config.threading.set_intra_op_parallelism_threads(THREADS)
+    tf.config.threading.set_inter_op_parallelism_threads(THREADS)
     GPUS = tf.config.list_physical_devices("GPU")
     for _gpu in GPUS:
         tf.config.experimental.set_memory_growth(_gpu, True)
