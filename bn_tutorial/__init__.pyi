@@ -11,8 +11,8 @@ from .data.cifar10 import DataError as DataError
 from .data.cifar10 import load_cifar10 as load_cifar10
 from .data.dataset import Dataset as Dataset
 from .networks.folding import fold as fold
-from .networks.folding import recalibrate as recalibrate
 from .networks.models import build as build
+from .networks.recalibration import recalibrate as recalibrate
 from .recipe import Recipe as Recipe
 from .settings import Profile as Profile
 from .settings import profile as profile
