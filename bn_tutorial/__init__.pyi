@@ -18,7 +18,7 @@ from .settings import Profile as Profile
 from .settings import profile as profile
 from .training.runs import Run as Run
 from .training.runs import Runs as Runs
-from .training.runs import RunStore as RunStore
+from .training.store import RunStore as RunStore
 from .training.sweep import train as train
 
 __version__: str

@@ -16,6 +16,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("BN_TUTORIAL_HOME", str(folder))
     for variable in ("BN_TUTORIAL_CIFAR10", "BN_TUTORIAL_DASK"):
         monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv("BN_TUTORIAL_WORKERS", "1")  # worker processes have tests of their own
     return folder
 
 

@@ -9,7 +9,7 @@ from unittest import mock
 from bn_tutorial.data.dataset import Dataset
 from bn_tutorial.engines import lockstep, single
 from bn_tutorial.recipe import Recipe
-from bn_tutorial.training import executors
+from bn_tutorial.training.pool import Workers
 
 #: By how much, relatively, the loss of the first epoch may differ between two ways.
 TOLERANCE = 1e-4
@@ -32,7 +32,7 @@ def first_losses(recipe: Recipe, data: Dataset, seed: int = 0) -> dict[str, floa
     dict of str to float
         The mean loss over the first epoch: compiled by XLA, as `bn_tutorial.engines.single.fit` does
         it; without XLA; in lockstep with two other seeds; and, each in a process of its own (as of
-        `bn_tutorial.training.executors.processes`), on the CPU with one and with two threads. The first
+        `bn_tutorial.training.pool`), on the CPU with one and with two threads. The first
         three are on a GPU if there is one.
 
     Raises
@@ -50,7 +50,7 @@ def first_losses(recipe: Recipe, data: Dataset, seed: int = 0) -> dict[str, floa
     for threads, way in ((1, "on the CPU, one thread"), (2, "on the CPU, two threads")):
         # TensorFlow reads these only when it starts
         variables = {"TF_NUM_INTRAOP_THREADS": str(threads), "CUDA_VISIBLE_DEVICES": "-1"}
-        with mock.patch.dict(os.environ, variables), executors.processes(1) as pool:
+        with mock.patch.dict(os.environ, variables), Workers(1) as pool:
             losses[way] = pool.submit(_first_loss, recipe, data, seed).result()
     return losses
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Generator, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 
@@ -16,10 +16,13 @@ if TYPE_CHECKING:
 #: What is measured after an epoch, by name.
 Row = dict[str, float]
 History = dict[str, list[float]]
+E = TypeVar("E", bound="Callable[..., Iterator[Row]]")
 
 
 class Engine(Protocol):
     """What trains one network: `bn_tutorial.engines.single.fit`, or what can replace it."""
+
+    __name__: str
 
     def __call__(self, bench: Workbench, recipe: Recipe, seed: int, /) -> Iterator[Row]:
         """Train one network; yield a row after each epoch (or each point that it measures).
@@ -27,6 +30,27 @@ class Engine(Protocol):
         What is measured once is in the last row. Whether the run diverges is the business of
         whoever collects the rows.
         """
+
+
+def takes(cores: float) -> Callable[[E], E]:
+    """Say how many cores an engine takes, if it is not one.
+
+    Parameters
+    ----------
+    cores : float
+        Infinity means that nothing else may be trained meanwhile.
+
+    Returns
+    -------
+    callable
+        A decorator for engines.
+    """
+
+    def note(engine: E) -> E:
+        engine.cores = cores  # type: ignore[attr-defined]
+        return engine
+
+    return note
 
 
 def collect(rows: Iterable[Row]) -> History:

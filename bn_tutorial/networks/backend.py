@@ -59,9 +59,12 @@ with _without_chatter():
 
 
 def device() -> str:
-    """Return the kind of device that trains: ``"cpu"`` or the GPU's name."""
+    """Return the kind of device that trains: ``"cpu"`` or the GPU's name.
+
+    Where ``TF_NUM_INTRAOP_THREADS`` asks for more than one thread, that is told, too.
+    """
     if not GPUS:
-        return "cpu"
+        return "cpu" if THREADS == 1 else f"cpu, {THREADS} threads"
     return str(tf.config.experimental.get_device_details(GPUS[0]).get("device_name", "gpu"))
 
 
@@ -70,4 +73,4 @@ def versions() -> dict[str, str]:
     return {name: metadata.version(name) for name in ("keras", "tensorflow", "numpy")}
 
 
-__all__ = ["GPUS", "device", "keras", "tf", "versions"]
+__all__ = ["GPUS", "THREADS", "device", "keras", "tf", "versions"]

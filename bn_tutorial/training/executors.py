@@ -11,7 +11,10 @@ from collections.abc import Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 
 #: Names the scheduler of the Dask cluster that trains what is trained without saying where.
-VARIABLE = "BN_TUTORIAL_DASK"
+DASK = "BN_TUTORIAL_DASK"
+
+#: How many worker processes train what is trained without saying where.
+WORKERS = "BN_TUTORIAL_WORKERS"
 
 #: For how long a scheduler may be silent.
 DASK_SECONDS = 5
@@ -99,7 +102,40 @@ async def _greet(address: str) -> None:
     await comm.close()
 
 
-def from_environment() -> contextlib.AbstractContextManager[Executor | None]:
-    """Return the Dask cluster that ``BN_TUTORIAL_DASK`` names, as `dask` does; else None."""
-    address = os.environ.get(VARIABLE)
-    return dask(address) if address else contextlib.nullcontext()
+@contextlib.contextmanager
+def given(executor: Executor | None) -> Iterator[Executor]:
+    """Yield the executor, or connect to the Dask cluster that ``BN_TUTORIAL_DASK`` names."""
+    if executor:
+        yield executor
+    else:
+        with dask(os.environ[DASK]) as cluster:
+            yield cluster
+
+
+def workers() -> int | None:
+    """Return how many workers ``BN_TUTORIAL_WORKERS`` asks for; None if it does not say.
+
+    Raises
+    ------
+    WorkerError
+        If it says something impossible.
+    """
+    text = os.environ.get(WORKERS)
+    if not text:
+        return None
+    if not text.isdecimal() or not int(text):
+        raise WorkerError(f"{WORKERS}={text} is impossible: it must be a whole number from 1.")
+    return int(text)
+
+
+def check() -> None:
+    """Check that the workers that the environment names, if any, can be had.
+
+    Raises
+    ------
+    WorkerError
+        If not; the message says what to do.
+    """
+    if workers() is None and os.environ.get(DASK):
+        with given(None):
+            pass

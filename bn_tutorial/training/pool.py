@@ -12,6 +12,7 @@ import atexit
 import contextlib
 import dataclasses
 import functools
+import json
 import os
 import pickle
 import signal
@@ -26,7 +27,7 @@ from bn_tutorial.training.executors import NoWorkers, WorkerError
 from bn_tutorial.training.schedule import Wanted, choose
 
 _SCRIPT = (
-    "import pickle, sys; sys.path[:] = pickle.load(sys.stdin.buffer); "
+    "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
     "from bn_tutorial.training.worker import main; main()"
 )
 
@@ -39,8 +40,7 @@ ATTEMPTS = 2
 
 @dataclasses.dataclass(eq=False)
 class _Job:
-    function: Callable[..., Any]
-    args: tuple[Any, ...]
+    asked: bytes
     tell: Callable[[Any], object] | None
     wanted: Wanted
     future: Future[Any] = dataclasses.field(default_factory=Future)
@@ -108,7 +108,7 @@ class Workers(Executor):
             If the worker dies, another one takes the job; if that dies, too, the future raises
             `WorkerError`.
         """
-        job = _Job(function, args, tell, wanted or Wanted())
+        job = _Job(pickle.dumps((function, args, tell is not None)), tell, wanted or Wanted())
         with self.changed:
             if self._closed:
                 raise RuntimeError("these workers are gone.")
@@ -204,8 +204,7 @@ class _Keeper:
     def _do(self, job: _Job) -> None:
         job.attempts += 1
         try:
-            asked = pickle.dumps((job.function, job.args, job.tell is not None))
-            fine, result = self._answer(job, asked)
+            fine, result = self._answer(job)
         except (EOFError, BrokenPipeError, ConnectionError):
             ready, status = self.ready, self.end()
             if job.abandoned:
@@ -214,13 +213,13 @@ class _Keeper:
                 self.workers.again(job)
             else:
                 job.future.set_exception(_death(ready, status))
-        except BaseException as error:  # a thread cannot raise it to anybody else
+        except BaseException as error:  # noqa: BLE001 (nobody but the future can be told)
             self.end()
             job.future.set_exception(error)
         else:
             (job.future.set_result if fine else job.future.set_exception)(result)
 
-    def _answer(self, job: _Job, asked: bytes) -> tuple[bool, Any]:
+    def _answer(self, job: _Job) -> tuple[bool, Any]:
         """Return whether a job went well, and what came of it."""
         with self.workers.changed:
             if job.abandoned:
@@ -229,7 +228,7 @@ class _Keeper:
                 self.process = self.workers.spare.pop() if self.workers.spare else start()
         assert self.process.stdin
         assert self.process.stdout
-        pickle.dump(asked, self.process.stdin)
+        pickle.dump(job.asked, self.process.stdin)
         self.process.stdin.flush()
         while True:
             kind, *content = pickle.load(self.process.stdout)
@@ -238,10 +237,10 @@ class _Keeper:
             elif kind == "told" and job.tell:
                 job.tell(*content)
             elif kind == "done":
-                packed, memory = content
+                fine, packed, memory = content
                 if memory > MOST_MEMORY:
                     self.end()
-                return pickle.loads(packed)  # type: ignore[no-any-return]
+                return fine, pickle.loads(packed)
 
     def kill(self) -> None:
         """Kill the process, which its thread notices."""
@@ -264,18 +263,13 @@ def start() -> subprocess.Popen[bytes]:
     OSError
         If no process can be started.
     """
-    flags = subprocess.CREATE_NEW_PROCESS_GROUP if sys.platform == "win32" else 0
-    process = subprocess.Popen(
-        [sys.executable or "", "-c", _SCRIPT],
+    return subprocess.Popen(
+        [sys.executable or "", "-c", _SCRIPT, json.dumps(sys.path)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         start_new_session=True,
-        creationflags=flags,
+        creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),  # on Windows
     )
-    assert process.stdin
-    pickle.dump(sys.path, process.stdin)
-    process.stdin.flush()
-    return process
 
 
 def kill(process: subprocess.Popen[bytes]) -> None:
@@ -316,6 +310,11 @@ def shared(count: int) -> Workers:
     if not _SHARED:
         _SHARED.append(Workers(count))
     return _SHARED[0]
+
+
+def running() -> bool:
+    """Return whether this process has workers."""
+    return bool(_SHARED)
 
 
 def stop() -> None:

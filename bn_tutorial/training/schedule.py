@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import os
@@ -52,10 +53,8 @@ def cores() -> int:
 def usual_workers() -> int:
     """Return how many workers train if nobody says so: one for each core, if memory allows."""
     memory = [math.inf]
-    try:
+    with contextlib.suppress(AttributeError, ValueError, OSError):  # not on every system
         memory.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
-    except (AttributeError, ValueError, OSError):  # not on every system
-        pass
     if (limit := _limit("memory.max")).isdigit():
         memory.append(int(limit))
     return max(1, int(min(cores(), min(memory) / WORKER_MEMORY)))

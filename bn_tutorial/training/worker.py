@@ -9,22 +9,21 @@ from __future__ import annotations
 import contextlib
 import os
 import pickle
-import queue
 import signal
-import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, TypeVar
 
 from bn_tutorial import settings
 from bn_tutorial.data.cifar10 import DataError, load_cifar10
 from bn_tutorial.data.dataset import Dataset
-from bn_tutorial.engines import lockstep
+from bn_tutorial.engines import lockstep, rows
 from bn_tutorial.engines.program import Workbench
-from bn_tutorial.engines.rows import History, Row, collect
+from bn_tutorial.engines.rows import History
 from bn_tutorial.training import images, keys
 from bn_tutorial.training.executors import WorkerError
 from bn_tutorial.training.provenance import Provenance
@@ -33,10 +32,11 @@ from bn_tutorial.training.schedule import Task
 from bn_tutorial.training.store import RunStore
 
 Tell = Callable[[int], object]
+T = TypeVar("T")
 
 
 def train_together(
-    tasks: list[Task],
+    tasks: Sequence[Task],
     bench: Workbench,
     tell: Tell = lambda epochs: None,
     unstored: Callable[[settings.StorageError], object] = lambda error: None,
@@ -45,7 +45,7 @@ def train_together(
 
     Parameters
     ----------
-    tasks : list of Task
+    tasks : sequence of Task
         One, or several of one recipe, which are trained in lockstep.
     bench : Workbench
         With the images.
@@ -72,19 +72,17 @@ def train_together(
         return [runs[task.key] for task in tasks]
 
 
-def _histories(tasks: list[Task], bench: Workbench, tell: Tell) -> list[History]:
-    one = tasks[0]
+def _histories(tasks: Sequence[Task], bench: Workbench, tell: Tell) -> list[History]:
+    one, seeds = tasks[0], [task.seed for task in tasks]
     if len(tasks) == 1:
-        return [collect(_told(one.engine(bench, one.recipe, one.seed), tell))]
-    rows: dict[int, list[Row]] = {task.seed: [] for task in tasks}
-    for seed, row in lockstep.fit_together(bench, one.recipe, list(rows)):
-        rows[seed].append(row)
-        tell(1)
-    return [collect(rows[task.seed]) for task in tasks]
+        return [rows.collect(_told(one.engine(bench, one.recipe, one.seed), tell))]
+    found = lockstep.fit_together(bench, one.recipe, seeds)
+    histories = rows.collect_each(_told(found, tell), seeds)
+    return [histories[seed] for seed in seeds]
 
 
-def _told(rows: Iterable[Row], tell: Tell) -> Iterator[Row]:
-    for row in rows:
+def _told(found: Iterable[T], tell: Tell) -> Iterator[T]:
+    for row in found:
         tell(1)
         yield row
 
@@ -126,12 +124,25 @@ class _Kept:
         return self.bench
 
     def forget(self) -> None:
+        """Let go of all."""
         if self.bench is not None:
             self.bench.close()
             self.bench = None
 
 
-KEPT = _Kept()
+_KEPT = _Kept()
+
+
+@contextlib.contextmanager
+def lent(data: Dataset) -> Iterator[None]:
+    """Let workers that are threads of this process use these images, for a while."""
+    with _KEPT.turn:
+        _KEPT.on(data.digest, lambda: data)
+    try:
+        yield
+    finally:
+        with _KEPT.turn:
+            _KEPT.forget()
 
 
 def pack(task: Task) -> bytes:
@@ -175,7 +186,7 @@ def work(packed: bytes, where: bytes, digest: str, tell: Tell = lambda epochs: N
         If this worker would not train as its client does, or has no images.
     """
     same = "install the same versions there and here."
-    with KEPT.turn:
+    with _KEPT.turn:
         try:
             setting, task = pickle.loads(packed)
         except (ImportError, AttributeError) as error:
@@ -186,8 +197,8 @@ def work(packed: bytes, where: bytes, digest: str, tell: Tell = lambda epochs: N
                 f"a worker would not train as this process does ({', '.join(found)}): {same}"
             )
         try:
-            bench = KEPT.on(digest, lambda: _load(pickle.loads(where)))
-        except DataError as error:
+            bench = _KEPT.on(digest, lambda: _load(pickle.loads(where)))
+        except (DataError, FileNotFoundError) as error:
             raise WorkerError(
                 f"a worker has no images ({str(error).rstrip('.')}): run “bn-tutorial data” "
                 "on its machine."
@@ -215,29 +226,27 @@ def main() -> None:
     with Path(os.devnull).open("rb") as nothing:
         os.dup2(nothing.fileno(), 0)
     os.dup2(2, 1)  # whatever is printed must stay out of the answers
-    jobs: queue.SimpleQueue[bytes] = queue.SimpleQueue()
-    threading.Thread(target=_listen, args=(asked, jobs), daemon=True).start()
 
     def answer(*content: object) -> None:
         pickle.dump(content, answers)
         answers.flush()
 
+    def do(job: bytes) -> bytes:
+        function, args, tells = pickle.loads(job)
+        more = {"tell": lambda value: answer("told", value)} if tells else {}
+        return pickle.dumps(function(*args, **more))
+
+    def done(future: Future[bytes]) -> None:
+        error = future.exception()
+        result = pickle.dumps(_portable(error)) if error else future.result()
+        answer("done", error is None, result, memory())
+
     answer("ready")
-    while True:
-        try:
-            function, args, tells = pickle.loads(jobs.get())
-            more = {"tell": lambda value: answer("told", value)} if tells else {}
-            result = pickle.dumps((True, function(*args, **more)))
-        except BaseException as error:  # it is for the client
-            result = pickle.dumps((False, _portable(error)))
-        answer("done", result, memory())
-
-
-def _listen(asked: IO[bytes], jobs: queue.SimpleQueue[bytes]) -> None:
+    thread = ThreadPoolExecutor(1)
     try:
         while True:
-            jobs.put(pickle.load(asked))
-    finally:
+            thread.submit(do, pickle.load(asked)).add_done_callback(done)
+    except (EOFError, pickle.UnpicklingError):  # the client has ended, perhaps amidst a word
         images.inherit()
         os._exit(0)
 
@@ -247,7 +256,7 @@ def _portable(error: BaseException) -> BaseException:
     raised = "".join(traceback.format_exception(error)).rstrip()
     try:
         pickle.loads(pickle.dumps(error))
-    except Exception:
+    except Exception:  # noqa: BLE001 (an exception's own way of unpickling may raise anything)
         error = RuntimeError(f"{type(error).__name__}: {error}")
     error.add_note(f"Raised in a worker:\n{raised}")
     return error

@@ -18,7 +18,7 @@ from sphinx.util.docutils import SphinxRole
 import bn_tutorial
 from bn_tutorial import evidence
 from bn_tutorial.evidence.registry import WORDS
-from bn_tutorial.training import sweep
+from bn_tutorial.training import progress
 
 #: Words that one reads in a minute, where formulas and code stand between them.
 READING_SPEED = 160
@@ -109,7 +109,7 @@ def root_links(app: Sphinx, doctree: nodes.document, page: str) -> None:
 
 
 # what a page prints must not depend on what was trained by this build
-sweep.REPORT_TO = sys.__stderr__
+progress.REPORT_TO = sys.__stderr__
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
