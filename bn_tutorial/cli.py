@@ -36,13 +36,9 @@ if TYPE_CHECKING:
 
 #: What the fields of a recipe that name something may name.
 _CHOICES: dict[str, tuple[str, ...]] = {
-    "model": recipe.MODELS,
-    "activation": recipe.ACTIVATIONS,
-    "norm": ("none", *recipe.NORMS),
-    "norm_position": ("before", "after"),
-    "initializer": recipe.INITIALIZERS,
-    "inputs": recipe.INPUTS,
-    "optimizer": recipe.OPTIMIZERS,
+    field.name: tuple(value or "none" for value in values)
+    for field in dataclasses.fields(Recipe)
+    if (values := recipe.choices(field.name))
 }
 
 

@@ -11,16 +11,19 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from bn_tutorial.data.dataset import Dataset
 from bn_tutorial.recipe import Recipe
+
+if TYPE_CHECKING:
+    from bn_tutorial.engines.program import Row, Workbench
 
 #: The recipe's label and the seed of each run that `counted` was asked for.
 calls: list[tuple[str, int]] = []
@@ -44,36 +47,33 @@ def history(recipe: Recipe, seed: int) -> dict[str, list[float]]:
     }
 
 
-def counted(
-    recipe: Recipe, data: Dataset, seed: int, on_epoch: Callable[[], object]
-) -> dict[str, list[float]]:
+def rows(recipe: Recipe, seed: int) -> Iterator[Row]:
+    """Yield that history, row by row."""
+    found = history(recipe, seed)
+    for values in zip(*found.values(), strict=True):
+        yield dict(zip(found, values, strict=True))
+
+
+def counted(bench: Workbench, recipe: Recipe, seed: int) -> Iterator[Row]:
     calls.append((recipe.label, seed))
-    for _ in range(recipe.epochs):
-        on_epoch()
-    return history(recipe, seed)
+    yield from rows(recipe, seed)
 
 
-def stopped(
-    recipe: Recipe, data: Dataset, seed: int, on_epoch: Callable[[], object]
-) -> dict[str, list[float]]:
+def stopped(bench: Workbench, recipe: Recipe, seed: int) -> Iterator[Row]:
     """Behave as somebody who presses Ctrl-C while the third run trains."""
     if len(calls) == 2:
         raise KeyboardInterrupt
-    return counted(recipe, data, seed, on_epoch)
+    yield from counted(bench, recipe, seed)
 
 
-def failing(
-    recipe: Recipe, data: Dataset, seed: int, on_epoch: Callable[[], object]
-) -> dict[str, list[float]]:
+def failing(bench: Workbench, recipe: Recipe, seed: int) -> Iterator[Row]:
     """Have a bug that shows in the third run."""
     if len(calls) == 2:
         raise ZeroDivisionError
-    return counted(recipe, data, seed, on_epoch)
+    yield from counted(bench, recipe, seed)
 
 
-def logged(
-    recipe: Recipe, data: Dataset, seed: int, on_epoch: Callable[[], object]
-) -> dict[str, list[float]]:
+def logged(bench: Workbench, recipe: Recipe, seed: int) -> Iterator[Row]:
     """Note each run in a file, and take a while; wait for ever if there is a file "wait"."""
     log = Path(os.environ["ENGINE_LOG"])
     with log.open("a") as file:
@@ -82,40 +82,34 @@ def logged(
         print("in the third run", flush=True)
         signal.pause()
     hashlib.pbkdf2_hmac("sha256", b"", b"", 10**5)
-    return history(recipe, seed)
+    yield from rows(recipe, seed)
 
 
-def stalled(
-    recipe: Recipe, data: Dataset, seed: int, on_epoch: Callable[[], object]
-) -> dict[str, list[float]]:
+def stalled(bench: Workbench, recipe: Recipe, seed: int) -> Iterator[Row]:
     """Note each run and its process in a file, and wait for as long as there is a file "wait"."""
     log = Path(os.environ["ENGINE_LOG"])
     with log.open("a") as file:
         file.write(f"{recipe.norm} {seed} {os.getpid()}\n")
     while log.with_name("wait").exists():
         time.sleep(0.01)
-    return history(recipe, seed)
+    yield from rows(recipe, seed)
 
 
-def deadly(
-    recipe: Recipe, data: Dataset, seed: int, on_epoch: Callable[[], object]
-) -> dict[str, list[float]]:
+def deadly(bench: Workbench, recipe: Recipe, seed: int) -> Iterator[Row]:
     """End the process in the third run, for as long as there is a file "deadly"."""
     log = Path(os.environ["ENGINE_LOG"])
     with log.open("a") as file:
         file.write(f"{recipe.norm} {seed}\n")
     if log.with_name("deadly").exists() and len(log.read_text().splitlines()) == 3:
         os.kill(os.getpid(), signal.SIGKILL)
-    return history(recipe, seed)
+    yield from rows(recipe, seed)
 
 
-def unwell(
-    recipe: Recipe, data: Dataset, seed: int, on_epoch: Callable[[], object]
-) -> dict[str, list[float]]:
+def unwell(bench: Workbench, recipe: Recipe, seed: int) -> Iterator[Row]:
     """Fail for as long as there is a file "unwell"."""
     if Path(os.environ["ENGINE_LOG"]).with_name("unwell").exists():
         raise RuntimeError("unwell")
-    return history(recipe, seed)
+    yield from rows(recipe, seed)
 
 
 def main() -> None:

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from bn_tutorial.data.dataset import Dataset
-from bn_tutorial.engines.single import signature
+from bn_tutorial.engines.program import program_key
 from bn_tutorial.networks import backend
 from bn_tutorial.recipe import Recipe
 from bn_tutorial.training import sweep
@@ -167,7 +167,16 @@ def test_a_key_depends_on_recipe_seed_data_engine_versions_and_device(
 
 def test_all_that_decides_on_the_numbers_is_in_the_key() -> None:
     names = {module.__name__.removeprefix("bn_tutorial.") for module in sweep._PASSED_THROUGH}
-    expected = {"networks.backend", "networks.statistics", "data.dataset", "engines.single", "recipe"}
+    expected = {
+        "networks.backend",
+        "networks.statistics",
+        "data.dataset",
+        "engines.batches",
+        "engines.program",
+        "engines.rows",
+        "engines.single",
+        "recipe",
+    }
     assert expected <= names
 
 
@@ -245,7 +254,7 @@ def test_the_digest_of_code_notices_what_may_change_something(
 
 def test_an_engine_without_code_to_store_is_refused(tiny: Dataset) -> None:
     namespace: dict[str, Any] = {"__name__": "nowhere"}
-    exec("def engine(recipe, data, seed, on_epoch): raise AssertionError", namespace)  # noqa: S102
+    exec("def engine(bench, recipe, seed): raise AssertionError", namespace)  # noqa: S102
     with pytest.raises(ValueError, match="an engine must be defined in a module"):
         train(A, tiny, engine=namespace["engine"])
 
@@ -484,6 +493,6 @@ def test_runs_that_share_a_compiled_program_are_trained_one_after_the_other(
     ]
     train(recipes, tiny, (0, 1), engine=engines.counted)
     by_label = {one.label: one for one in recipes}
-    programs = [signature(by_label[label])[0] for label, _ in calls]
+    programs = [program_key(by_label[label])[0] for label, _ in calls]
     assert len(programs) == 48
     assert sum(one != two for one, two in itertools.pairwise(programs)) == 2

@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import BrokenExecutor, CancelledError, Executor, as_completed
 from types import ModuleType
-from typing import IO, Any, Protocol, Self
+from typing import IO, Any, Self
 
 import numpy as np
 from rich.console import Console
@@ -36,8 +36,9 @@ from bn_tutorial import recipe, settings
 from bn_tutorial.data import dataset
 from bn_tutorial.data.cifar10 import DataError, load_cifar10, source_of
 from bn_tutorial.data.dataset import Dataset
-from bn_tutorial.engines import lockstep, probes, single
-from bn_tutorial.engines.single import signature
+from bn_tutorial.engines import batches, lockstep, program, rows, single
+from bn_tutorial.engines.lockstep import usual_engine
+from bn_tutorial.engines.program import Engine, Workbench, program_key
 from bn_tutorial.networks import backend, layers, models, statistics
 from bn_tutorial.recipe import Recipe
 from bn_tutorial.training import executors
@@ -45,7 +46,10 @@ from bn_tutorial.training.executors import WorkerError
 from bn_tutorial.training.runs import FORMAT, Run, Runs, RunStore
 
 #: The modules whose code decides what a run's numbers are.
-_PASSED_THROUGH = (backend, dataset, single, layers, models, probes, recipe, statistics)
+_PASSED_THROUGH = (
+    *(backend, dataset, batches, layers, models, program, recipe, rows, single),
+    statistics,
+)
 
 
 #: How many seeds are trained together at most, as they are stored, or lost, together.
@@ -53,15 +57,6 @@ MOST = 16
 
 #: Where progress goes; None means ``sys.stderr``.
 REPORT_TO: IO[str] | None = None
-
-
-class Engine(Protocol):
-    """What trains one network: `bn_tutorial.engines.single.fit`, or a function that can replace it."""
-
-    def __call__(
-        self, recipe: Recipe, data: Dataset, seed: int, on_epoch: Callable[[], object]
-    ) -> single.History:
-        """Train one network and return its history."""
 
 
 def train(
@@ -154,7 +149,7 @@ class _Task:
 
 def _train(
     tasks: list[_Task],
-    data: Dataset,
+    bench: Workbench,
     on_epoch: Callable[[], object] = lambda: None,
     unstored: Callable[[settings.StorageError], object] = lambda error: None,
 ) -> list[Run]:
@@ -168,12 +163,14 @@ def _train(
             one, seeds = missing[0], [task.seed for task in missing]
             started = time.perf_counter()
             if len(seeds) > 1:
-                histories = lockstep.fit_together(one.recipe, data, seeds, on_epoch)
+                found = lockstep.fit_together(bench, one.recipe, seeds)
+                histories = list(rows.collect_each(_counted(found, on_epoch), seeds).values())
             else:
-                histories = [one.engine(one.recipe, data, one.seed, on_epoch)]
+                found = one.engine(bench, one.recipe, one.seed)
+                histories = [rows.collect(_counted(found, on_epoch))]
             seconds = (time.perf_counter() - started) / len(seeds)
             for task, history in zip(missing, histories, strict=True):
-                made = _provenance(data, task.engine, seconds)
+                made = _provenance(bench.data, task.engine, seconds)
                 runs[task.key] = Run(task.recipe, task.seed, history, made)
                 task.keep(runs[task.key], unstored)
         return [runs[task.key] for task in tasks]
@@ -184,15 +181,23 @@ def _train_here(tasks: list[_Task], data: Dataset, report: _Report) -> list[Run]
         return task.recipe, None if task.engine is lockstep.fit else task.seed
 
     runs = []
-    for _, group in itertools.groupby(tasks, together):
-        company = list(group)
-        for start in range(0, len(company), MOST):
-            part = company[start : start + MOST]
-            report.begin(part)
-            for run in _train(part, data, report.epoch, report.unstored):
-                report.end(run)
-                runs.append(run)
+    with Workbench(data) as bench:
+        for _, group in itertools.groupby(tasks, together):
+            company = list(group)
+            for start in range(0, len(company), MOST):
+                part = company[start : start + MOST]
+                report.begin(part)
+                for run in _train(part, bench, report.epoch, report.unstored):
+                    report.end(run)
+                    runs.append(run)
     return runs
+
+
+def _counted(rows: Iterable[Any], on_epoch: Callable[[], object]) -> Iterator[Any]:
+    """Pass rows on, and count them."""
+    for row in rows:
+        yield row
+        on_epoch()
 
 
 def _train_there(
@@ -245,8 +250,9 @@ def _train_there(
 #: A worker's threads share compiled programs and their variables, so they take turns.
 _ONE_AT_A_TIME = threading.Lock()
 
-#: The images on which a worker has trained last, by digest.
+#: The images on which a worker has trained last, by digest, and what it keeps for them.
 _IMAGES: dict[str, Dataset] = {}
+_BENCHES: dict[str, Workbench] = {}
 
 
 def _work(packed: bytes, images: bytes, digest: str) -> Run:
@@ -273,26 +279,13 @@ def _work(packed: bytes, images: bytes, digest: str) -> Run:
                 ) from error
             _IMAGES.clear()
             _IMAGES[digest] = loaded
-        (run,) = _train([task], _IMAGES[digest])
+        if digest not in _BENCHES:
+            for bench in _BENCHES.values():
+                bench.close()
+            _BENCHES.clear()
+            _BENCHES[digest] = Workbench(_IMAGES[digest])
+        (run,) = _train([task], _BENCHES[digest])
         return run
-
-
-def usual_engine(recipe: Recipe) -> Engine:
-    """Return what trains a recipe if nothing else is asked for.
-
-    Parameters
-    ----------
-    recipe : Recipe
-        What is to be trained.
-
-    Returns
-    -------
-    callable
-        On a GPU `bn_tutorial.engines.lockstep.fit` for recipes that suit it, which `train` gives several
-        seeds at a time; else `bn_tutorial.engines.single.fit`. It does not depend on how many seeds
-        are asked for, or missing, so that all runs of a recipe are of one engine.
-    """
-    return lockstep.fit if backend.GPUS and lockstep.suits(recipe) else single.fit
 
 
 def run_key(recipe: Recipe, data: Dataset, seed: int, engine: Engine | None = None) -> str:
@@ -384,8 +377,8 @@ def _provenance(data: Dataset, engine: Engine, seconds: float) -> dict[str, obje
 def _compiled_together(pair: tuple[Recipe, int]) -> tuple[object, ...]:
     """Sort what shares a compiled program, and then what shares the images, side by side."""
     one, seed = pair
-    program, _ = signature(one)
-    return (one.model, program.digest, one.batch_size, one.train_size or 0, one.digest, seed)
+    compiled, _ = program_key(one)
+    return (one.model, compiled.digest, one.batch_size, one.train_size or 0, one.digest, seed)
 
 
 def _is_seed(value: object) -> bool:
