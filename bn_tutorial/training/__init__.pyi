@@ -10,4 +10,3 @@ from .runs import RunStore as RunStore
 from .sweep import check_fits as check_fits
 from .sweep import run_key as run_key
 from .sweep import train as train
-from .sweep import usual_engine as usual_engine

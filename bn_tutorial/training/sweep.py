@@ -163,8 +163,8 @@ def _train(
             one, seeds = missing[0], [task.seed for task in missing]
             started = time.perf_counter()
             if len(seeds) > 1:
-                found = lockstep.fit_together(bench, one.recipe, seeds)
-                histories = list(rows.collect_each(_counted(found, on_epoch), seeds).values())
+                pairs = lockstep.fit_together(bench, one.recipe, seeds)
+                histories = [*rows.collect_each(_counted(pairs, on_epoch), seeds).values()]
             else:
                 found = one.engine(bench, one.recipe, one.seed)
                 histories = [rows.collect(_counted(found, on_epoch))]
