@@ -421,7 +421,7 @@ def test_a_worker_that_lacks_the_engine_is_refused(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    (tmp_path / "only_here.py").write_text("def engine(recipe, data, seed, on_epoch): ...")
+    (tmp_path / "only_here.py").write_text("def engine(bench, recipe, seed): ...")
     monkeypatch.syspath_prepend(tmp_path)
     only_here = importlib.import_module("only_here")
     assert "lacks what a run needs (No module named 'only_here'): install the same" in str(

@@ -35,7 +35,10 @@ INK = "#1f2328"
 INK_DARK = "#e6edf3"
 
 #: One colour per normaliser; None is the network without.
-COLORS = {None: "#8a8f98", **{name: row.color for name, row in NORMALISERS.items()}}
+COLORS: dict[str | None, str] = {
+    None: "#8a8f98",
+    **{name: row.color for name, row in NORMALISERS.items()},
+}
 
 #: Settings for matplotlib; the site's build starts every script with them.
 STYLE: dict[Any, Any] = {
