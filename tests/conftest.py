@@ -7,6 +7,7 @@ import pytest
 from bn_tutorial.data.dataset import Dataset
 
 os.environ["CUDA_VISIBLE_DEVICES"] = "-1"  # the tests ask for the same bits, so for the CPU
+os.environ["BN_TUTORIAL_WORKERS"] = "1"  # worker processes have tests of their own
 
 
 @pytest.fixture(autouse=True)
@@ -16,7 +17,6 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("BN_TUTORIAL_HOME", str(folder))
     for variable in ("BN_TUTORIAL_CIFAR10", "BN_TUTORIAL_DASK"):
         monkeypatch.delenv(variable, raising=False)
-    monkeypatch.setenv("BN_TUTORIAL_WORKERS", "1")  # worker processes have tests of their own
     return folder
 
 

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from importlib import metadata
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -187,6 +187,15 @@ def dataset() -> Dataset:
     return Dataset(images, labels, images[:10], labels[:10])
 
 
+class Names:
+    """Names within names, as of Keras: what begins with a capital is a class without contents."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "register_keras_serializable":
+            return lambda package: lambda cls: cls
+        return type(name, (), {}) if name[0].isupper() else Names()
+
+
 def stand_in_for_backend() -> None:
     """Let the library be imported without Keras and TensorFlow, which take 10 seconds.
 
@@ -197,12 +206,7 @@ def stand_in_for_backend() -> None:
     backend.__file__ = str(Path(bn_tutorial.__file__).parent / "networks" / "backend.py")
     backend.GPUS = []
     backend.tf = None
-    backend.keras = SimpleNamespace(
-        ops=None,
-        layers=SimpleNamespace(BatchNormalization=object, Layer=object),
-        initializers=SimpleNamespace(Initializer=object),
-        saving=SimpleNamespace(register_keras_serializable=lambda package: lambda cls: cls),
-    )
+    backend.keras = Names()
     backend.device = lambda: "cpu"
     backend.versions = lambda: {
         name: metadata.version(name) for name in ("keras", "tensorflow", "numpy")

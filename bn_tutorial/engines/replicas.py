@@ -20,13 +20,14 @@ from bn_tutorial.engines.replica_process import (
     Trained,
     take_steps,
 )
-from bn_tutorial.engines.rows import Row
+from bn_tutorial.engines.rows import Row, takes
 from bn_tutorial.engines.single import METRICS, TEST_METRICS
 from bn_tutorial.networks.backend import keras, tf
 from bn_tutorial.networks.models import build
 from bn_tutorial.recipe import Recipe
 
 
+@takes(REPLICAS)
 def synchronised(bench: Workbench, recipe: Recipe, seed: int) -> Iterator[Row]:
     """Train on two replicas that share the statistics of a batch.
 
@@ -55,11 +56,13 @@ def synchronised(bench: Workbench, recipe: Recipe, seed: int) -> Iterator[Row]:
     return _fit(bench, recipe, seed, synchronized=True)
 
 
+@takes(REPLICAS)
 def separate(bench: Workbench, recipe: Recipe, seed: int) -> Iterator[Row]:
     """Do as `synchronised`, but let each replica normalise by its own images: Keras's default."""
     return _fit(bench, recipe, seed, synchronized=False)
 
 
+@takes(REPLICAS)
 def separate_by_class(bench: Workbench, recipe: Recipe, seed: int) -> Iterator[Row]:
     """Do as `separate`, but sort each batch by class before it is dealt to the replicas."""
     return _fit(bench, recipe, seed, synchronized=False, by_class=True)
@@ -81,6 +84,7 @@ def _fit(bench: Workbench, recipe: Recipe, seed: int, **how: bool) -> Iterator[R
         yield row
 
 
+@takes(REPLICAS)
 def compare(bench: Workbench, recipe: Recipe, seed: int) -> Iterator[Row]:
     """Take the same steps on two replicas and on one device; measure how far apart they lead.
 

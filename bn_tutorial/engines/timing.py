@@ -16,7 +16,7 @@ import numpy as np
 
 from bn_tutorial.engines.batches import batch, epoch_order
 from bn_tutorial.engines.program import Workbench, suits_xla
-from bn_tutorial.engines.rows import Row
+from bn_tutorial.engines.rows import Row, takes
 from bn_tutorial.networks.backend import keras, tf
 from bn_tutorial.networks.folding import fold
 from bn_tutorial.recipe import Recipe
@@ -28,6 +28,7 @@ Candidates = Mapping[str, Callable[[], Any]]
 CALLS = 5
 
 
+@takes(math.inf)
 def steps(bench: Workbench, recipe: Recipe, seed: int) -> Iterator[Row]:
     """Time steps of a network without normaliser, with others, and with a folded one.
 
@@ -67,6 +68,7 @@ def steps(bench: Workbench, recipe: Recipe, seed: int) -> Iterator[Row]:
     return _time(bench, recipe, seed, jit=suits_xla(recipe))
 
 
+@takes(math.inf)
 def steps_without_xla(bench: Workbench, recipe: Recipe, seed: int) -> Iterator[Row]:
     """Do as `steps`, but with TensorFlow graphs in all cases."""
     return _time(bench, recipe, seed, jit=False)

@@ -21,19 +21,20 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import bn_tutorial
+from bn_tutorial.engines.lockstep import usual_engine
 from bn_tutorial.networks import backend
 from bn_tutorial.training.store import FORMAT
 
 if TYPE_CHECKING:
     from bn_tutorial.data.dataset import Dataset
-    from bn_tutorial.engines.program import Engine
+    from bn_tutorial.engines.rows import Engine
     from bn_tutorial.recipe import Recipe
 
 PACKAGE = bn_tutorial.__name__
 _FOLDER = Path(bn_tutorial.__file__).parent
 
 
-def run_key(recipe: Recipe, data: Dataset, seed: int, engine: Engine) -> str:
+def run_key(recipe: Recipe, data: Dataset, seed: int, engine: Engine | None = None) -> str:
     """Return the name under which a run is stored.
 
     Parameters
@@ -44,9 +45,9 @@ def run_key(recipe: Recipe, data: Dataset, seed: int, engine: Engine) -> str:
         On which images; their contents count, not where they are from.
     seed : int
         With which seed.
-    engine : callable
-        What trains. Its name counts, and the code of its module and of all that this imports
-        from this library, directly or not.
+    engine : callable or None
+        What trains; None means `bn_tutorial.engines.lockstep.usual_engine`. Its name counts, and
+        the code of its module and of all that this imports from this library, directly or not.
 
     Returns
     -------
@@ -59,6 +60,7 @@ def run_key(recipe: Recipe, data: Dataset, seed: int, engine: Engine) -> str:
     ValueError
         If the engine is not defined in a module.
     """
+    engine = engine or usual_engine(recipe)
     setting = setting_of(engine)
     parts = [
         FORMAT,

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from bn_tutorial.data.dataset import Dataset
     from bn_tutorial.engines.program import Engine
 
+#: Seconds in which a program is compiled, about.
+COMPILING = 4
+
 #: Memory that a worker may need, in bytes: of so much there is one worker at most.
 WORKER_MEMORY = 1.5e9
 
@@ -81,8 +84,8 @@ def seconds(recipe: Recipe, data: Dataset) -> float:
     Returns
     -------
     float
-        Seconds, from the multiply-adds and the memory traffic of the optimiser in each step;
-        compiling and building are in it.
+        Seconds, from the multiply-adds and the memory traffic of the optimiser in each step,
+        without compiling.
     """
     products, weights = _size(recipe, data)
     speed = {"mlp": 5e10, "cnn": 1e10, "gru": 1.5e10}[recipe.model]  # multiply-adds per second
@@ -91,7 +94,7 @@ def seconds(recipe: Recipe, data: Dataset) -> float:
     moved = 28 * weights / 1e10  # Adam reads and writes seven numbers for each weight
     step = 3 * recipe.batch_size * products / speed + moved + 1e-4
     looked_at = 2 * min(count, 10_000) + 3 * (recipe.validation or len(data.x_test))
-    return 3 + recipe.epochs * (steps * step + looked_at * products / speed)
+    return recipe.epochs * (steps * step + looked_at * products / speed)
 
 
 def _size(recipe: Recipe, data: Dataset) -> tuple[float, float]:

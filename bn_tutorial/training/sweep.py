@@ -143,7 +143,9 @@ def _usual_workers(tasks: list[Task], data: Dataset) -> int:
     """Return how many workers train if nobody says so."""
     if backend.GPUS:
         return 1
-    seconds = sum(schedule.seconds(task.recipe, data) for task in tasks)
+    programs = {program_key(task.recipe) for task in tasks}
+    training = sum(schedule.seconds(task.recipe, data) for task in tasks)
+    seconds = schedule.COMPILING * len(programs) + training
     worth_it = pool.running() or (len(tasks) > 1 and seconds > WORTH_WORKERS)
     return schedule.usual_workers() if worth_it else 1
 
