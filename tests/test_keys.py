@@ -33,7 +33,7 @@ B = A.but(norm="batch")
 
 def all_engines() -> dict[str, Engine]:
     """Return every engine of the library: the public functions that are given a bench."""
-    found = {}
+    found: dict[str, Any] = {}
     for info in pkgutil.iter_modules(bn_tutorial.engines.__path__):
         module = importlib.import_module(f"bn_tutorial.engines.{info.name}")
         for name, function in inspect.getmembers(module, inspect.isfunction):
