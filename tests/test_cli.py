@@ -540,10 +540,7 @@ def benched(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         return speed.Benchmark(
             (speed.Measurement(None, 8, {"notebook": [6.0], "library": [2.0], "floor": [1.0]}),),
             epochs=1,
-            data={"source": images.source, "digest": "0", "sample": True},
-            device="cpu",
-            cores=2,
-            versions={"keras": "3"},
+            provenance=MADE,
             peak_memory=None,
         )
 

@@ -23,8 +23,8 @@ from bn_tutorial.bench import floor
 from bn_tutorial.data.dataset import Dataset
 from bn_tutorial.engines import notebook, single
 from bn_tutorial.engines.program import Workbench
-from bn_tutorial.networks import backend
 from bn_tutorial.recipe import Recipe
+from bn_tutorial.training.provenance import Provenance
 from bn_tutorial.training.sweep import check_fits
 
 
@@ -109,14 +109,8 @@ class Benchmark:
         One for each network and batch size.
     epochs : int
         How many epochs each candidate trained.
-    data : dict
-        The ``source`` and ``digest`` of the images, and whether they are the ``sample``.
-    device : str
-        What trained.
-    cores : int or None
-        Processor cores of the machine.
-    versions : dict of str to str
-        Of Python, Keras, TensorFlow and NumPy.
+    provenance : Provenance
+        What they were made with, the processor's cores included.
     peak_memory : int or None
         The most memory, in bytes, that the process has held so far, all three candidates
         together; None where the system does not tell.
@@ -124,16 +118,17 @@ class Benchmark:
 
     measurements: tuple[Measurement, ...]
     epochs: int
-    data: dict[str, Any]
-    device: str
-    cores: int | None
-    versions: dict[str, str]
+    provenance: Provenance
     peak_memory: int | None
 
     def asdict(self) -> dict[str, Any]:
         """Return everything, ready for JSON."""
-        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        return {**fields, "measurements": [one.asdict() for one in self.measurements]}
+        return {
+            "measurements": [one.asdict() for one in self.measurements],
+            "epochs": self.epochs,
+            "provenance": self.provenance.asdict(),
+            "peak_memory": self.peak_memory,
+        }
 
 
 def bench(
@@ -190,23 +185,20 @@ def bench(
     return Benchmark(
         measurements=tuple(_measure(recipe, data, report) for recipe in recipes),
         epochs=epochs,
-        data={"source": data.source, "digest": data.digest, "sample": data.is_sample},
-        device=backend.device(),
-        cores=os.cpu_count(),
-        versions={"python": ".".join(map(str, sys.version_info[:3])), **backend.versions()},
+        provenance=Provenance.here(data, cores=os.cpu_count()),
         peak_memory=_peak_memory(),
     )
 
 
 def table(result: Benchmark) -> Table:
     """Return the benchmark as a table for the terminal."""
-    memory = f", at most {result.peak_memory / 1e9:.1f} GB" if result.peak_memory else ""
-    made_with = ", ".join(f"{name} {version}" for name, version in result.versions.items())
-    warning = "\nOn so few images these times mean nothing." if result.data["sample"] else ""
+    memory = f"; at most {result.peak_memory / 1e9:.1f} GB" if result.peak_memory else ""
+    sample = result.provenance.is_sample
+    warning = "\nOn so few images these times mean nothing." if sample else ""
     found = Table(
         box=SIMPLE_HEAD,
         title=f"Seconds over {result.epochs} epochs, compilation and validation included",
-        caption=f"{result.data['source']}; {result.device}, {result.cores} cores{memory}; {made_with}."
+        caption=f"{result.provenance}{memory}."
         "\nIn brackets: the median epoch, or the smallest and largest ratio of an epoch." + warning,
         caption_justify="left",
     )
