@@ -11,14 +11,14 @@ from .data.cifar10 import load_cifar10 as load_cifar10
 from .data.dataset import Dataset as Dataset
 from .data.sources import DataError as DataError
 from .networks.folding import fold as fold
-from .networks.folding import recalibrate as recalibrate
 from .networks.models import build as build
+from .networks.recalibration import recalibrate as recalibrate
 from .recipe import Recipe as Recipe
 from .settings import Profile as Profile
 from .settings import profile as profile
 from .training.runs import Run as Run
 from .training.runs import Runs as Runs
-from .training.runs import RunStore as RunStore
+from .training.store import RunStore as RunStore
 from .training.sweep import train as train
 
 __version__: str

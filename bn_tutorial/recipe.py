@@ -1,4 +1,8 @@
-"""A recipe: everything that decides how one network is trained, and nothing else."""
+"""A recipe: everything that decides how one network is trained, and nothing else.
+
+Two tables describe each normaliser and each optimiser once; the layers' factory, the engines,
+folding, the figures' legends and the command line read them.
+"""
 
 from __future__ import annotations
 
@@ -6,26 +10,106 @@ import dataclasses
 import hashlib
 import json
 import sys
+import typing
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
-MODELS = ("mlp", "cnn", "gru")
-ACTIVATIONS = ("relu", "sigmoid", "tanh", "elu", "gelu", "linear")
-INITIALIZERS = ("glorot_uniform", "glorot_normal", "he_uniform", "he_normal", "lecun_normal")
-OPTIMIZERS = ("adam", "adamw", "sgd", "rmsprop")
-INPUTS = ("unit", "standardized")
-#: The options that each normaliser understands.
-NORMS: dict[str, tuple[str, ...]] = {
-    "batch": ("momentum", "epsilon", "center", "scale", "per_step"),
-    "noisy": ("mean", "spread", "momentum", "epsilon", "center", "scale"),
-    "ghost": ("size", "momentum", "epsilon", "center", "scale"),
-    "renorm": ("momentum", "epsilon", "center", "scale"),
-    "layer": ("epsilon", "center", "scale"),
-    "instance": ("epsilon", "center", "scale"),
-    "group": ("groups", "epsilon", "center", "scale"),
-}
 DEFAULT_GROUPS = 8
 MAX_CNN_DEPTH = 5  # 32 pixels can be halved so often
+
+
+@dataclasses.dataclass(frozen=True)
+class Normaliser:
+    """A normaliser, for all who must know something of it.
+
+    Parameters
+    ----------
+    make : str
+        Its layer, as ``module:class``.
+    options : tuple of str
+        What `Recipe.norm_options` may say of it; but for ``per_step`` the layer is given them.
+    color : str
+        Its colour in all figures.
+    fixed : mapping
+        What else the layer is given.
+    over : {"batch", "layer", "group", "channel"}
+        What shares statistics in a dense layer: a feature's numbers in all examples; or of an
+        example all numbers, a group of them, or none.
+    moving : bool
+        Whether it is a batch normalisation, with moving statistics for inference.
+    random : bool
+        Whether it draws at random in training. The layer is given a ``seed`` then.
+    plain : mapping
+        Attributes with which the layer, in training, is plain batch normalisation.
+    """
+
+    make: str
+    options: tuple[str, ...]
+    color: str
+    fixed: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    over: Literal["batch", "layer", "group", "channel"] = "batch"
+    moving: bool = False
+    random: bool = False
+    plain: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+_KERAS, _OURS = "keras.layers:{}".format, "bn_tutorial.networks.layers:{}".format
+_AFFINE = ("epsilon", "center", "scale")
+_MOVING = ("momentum", *_AFFINE)
+
+#: The normalisers. A new one stands here, in the type of `Recipe.norm`, and in
+#: `bn_tutorial.networks.layers` if Keras lacks it. Colours are clear on white as on a dark page; any
+#: two can be told apart by colour-blind readers (three are by Okabe & Ito).
+NORMALISERS = {
+    "batch": Normaliser(
+        _KERAS("BatchNormalization"), (*_MOVING, "per_step"), color="#0b84d8", moving=True
+    ),
+    "noisy": Normaliser(
+        _OURS("NoisyBatchNormalization"), ("max_shift", "max_scale", *_MOVING), color="#b4a578",
+        moving=True, random=True, plain={"noise": False},
+    ),
+    "ghost": Normaliser(
+        _OURS("GhostBatchNormalization"), ("size", *_MOVING), color="#56b4e9",
+        moving=True, plain={"size": None},
+    ),
+    "renorm": Normaliser(
+        _KERAS("BatchNormalization"), _MOVING, color="#d55e00",
+        fixed={"renorm": True}, moving=True, plain={"renorm": False},
+    ),
+    "layer": Normaliser(_KERAS("LayerNormalization"), _AFFINE, color="#e69f00", over="layer"),
+    "instance": Normaliser(
+        _KERAS("GroupNormalization"), _AFFINE, "#b0307f", fixed={"groups": -1}, over="channel"
+    ),
+    "group": Normaliser(
+        _KERAS("GroupNormalization"), ("groups", *_AFFINE), color="#1a7f5a", over="group"
+    ),
+}  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class Optimiser:
+    """An optimiser: Keras's of that name, with its defaults.
+
+    Parameters
+    ----------
+    elementwise : bool
+        Whether its rule treats each number by itself, so that it can update the weights of
+        several networks as one stack.
+    decays : bool
+        Whether it has a weight decay of its own, which the recipe's takes the place of.
+    """
+
+    elementwise: bool
+    decays: bool = False
+
+
+#: The optimisers. A new one stands here and in the type of `Recipe.optimizer`.
+OPTIMISERS = {
+    "adam": Optimiser(elementwise=True),
+    "adamw": Optimiser(elementwise=True, decays=True),
+    "sgd": Optimiser(elementwise=True),
+    "rmsprop": Optimiser(elementwise=True),
+}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -49,7 +133,7 @@ class Recipe:
     norm_position : {"before", "after"}
         Whether it stands before or after the activation.
     norm_options : mapping
-        Its options, for instance ``{"momentum": 0.9}``; see `NORMS`.
+        Its options, for instance ``{"momentum": 0.9}``; see `NORMALISERS`.
     dropout : float
         The share of hidden units dropped in training, in [0, 1).
     dropout_position : {"after", "before"}
@@ -85,19 +169,21 @@ class Recipe:
         If a field is impossible. The message names the field, the value and what is allowed.
     """
 
-    model: str = "mlp"
+    model: Literal["mlp", "cnn", "gru"] = "mlp"
     width: int = 512
     depth: int = 1
-    activation: str = "relu"
-    norm: str | None = None
-    norm_position: str = "before"
+    activation: Literal["relu", "sigmoid", "tanh", "elu", "gelu", "linear"] = "relu"
+    norm: Literal["batch", "noisy", "ghost", "renorm", "layer", "instance", "group"] | None = None
+    norm_position: Literal["before", "after"] = "before"
     norm_options: Mapping[str, float] = dataclasses.field(default_factory=dict)
     dropout: float = 0.0
-    dropout_position: str = "after"
-    initializer: str = "glorot_uniform"
+    dropout_position: Literal["after", "before"] = "after"
+    initializer: Literal[
+        "glorot_uniform", "glorot_normal", "he_uniform", "he_normal", "lecun_normal"
+    ] = "glorot_uniform"
     init_scale: float = 1.0
-    inputs: str = "unit"
-    optimizer: str = "adam"
+    inputs: Literal["unit", "standardized"] = "unit"
+    optimizer: Literal["adam", "adamw", "sgd", "rmsprop"] = "adam"
     learning_rate: float = 1e-3
     weight_decay: float = 0.0
     batch_size: int = 32
@@ -106,17 +192,8 @@ class Recipe:
     validation: int = 0
 
     def __post_init__(self) -> None:
-        for field, allowed in {
-            "model": MODELS,
-            "activation": ACTIVATIONS,
-            "norm": (None, *NORMS),
-            "norm_position": ("before", "after"),
-            "dropout_position": ("after", "before"),
-            "initializer": INITIALIZERS,
-            "inputs": INPUTS,
-            "optimizer": OPTIMIZERS,
-        }.items():
-            if getattr(self, field) not in allowed:
+        for field, allowed in _CHOICES.items():
+            if allowed and getattr(self, field) not in allowed:
                 self._refuse(field, f"one of {', '.join(map(repr, allowed))}")
         for field in ("width", "depth", "batch_size", "epochs"):
             if not _is_count(getattr(self, field)):
@@ -138,20 +215,23 @@ class Recipe:
             self._refuse("validation", "a whole number from 0")
         if self.train_size is not None and self.batch_size > self.train_size:
             self._refuse("batch_size", f"at most train_size, which is {self.train_size}")
-        if not _is_options(self.norm_options):
+        options: Any = self.norm_options
+        if not isinstance(options, Mapping) or not all(isinstance(one, str) for one in options):
             self._refuse("norm_options", "a mapping from options to values")
         self._check_norm_options()
         # equal recipes must have equal digests, so 1 becomes 1.0 and −0.0 becomes 0.0
         for field in ("dropout", "init_scale", "learning_rate", "weight_decay"):
             object.__setattr__(self, field, float(getattr(self, field)) + 0.0)
+        real = ("momentum", "epsilon", "max_shift", "max_scale")
         options = {
-            name: float(value) + 0.0 if name in ("momentum", "epsilon", "mean", "spread") else value
+            name: float(value) + 0.0 if name in real else value
             for name, value in sorted(self.norm_options.items())
         }
         object.__setattr__(self, "norm_options", options)
 
     def _check_norm_options(self) -> None:
-        options, allowed = self.norm_options, NORMS.get(self.norm or "", ())
+        options, row = self.norm_options, NORMALISERS.get(self.norm or "")
+        allowed = row.options if row else ()
         if unknown := set(options) - set(allowed):
             names = ", ".join(map(repr, allowed)) or "no options"
             self._refuse("norm_options", f"{names} for norm={self.norm!r}, not {sorted(unknown)}")
@@ -163,32 +243,28 @@ class Recipe:
                 self._refuse("norm_options", f"a number for {name!r}")
         if not 0 <= options.get("momentum", 0.99) < 1:
             self._refuse("norm_options", "a momentum from 0 up to, but not including, 1")
-        if options.get("epsilon", 1e-3) < 0:
-            self._refuse("norm_options", "an epsilon of 0 or more")
-        if options.get("mean", 0) < 0 or options.get("spread", 1) < 1:
-            self._refuse("norm_options", "a mean of 0 or more and a spread of 1 or more")
+        for name, least in (("an epsilon", 0), ("a max_shift", 0), ("a max_scale", 1)):
+            if options.get(name.split()[1], least) < least:
+                self._refuse("norm_options", f"{name} of {least} or more")
         if "per_step" in options and (self.model, self.norm_position) != ("gru", "before"):
             self._refuse("norm_options", "without 'per_step', but for model='gru' before its steps")
-        if self.norm == "group":
+        numbers = {"channel": 1, "layer": self.width}
+        if "groups" in allowed:
             groups = options.get("groups", DEFAULT_GROUPS)
             if not _is_count(groups) or self.width % int(groups):
                 self._refuse("norm_options", f"groups that divide the width, which is {self.width}")
-        numbers = {"instance": 1, "layer": self.width}
-        if self.norm == "group":
-            numbers["group"] = self.width // int(options.get("groups", DEFAULT_GROUPS))
-        if self.model != "cnn" and numbers.get(self.norm or "") == 1:
+            numbers["group"] = self.width // int(groups)
+        if row and self.model != "cnn" and numbers.get(row.over) == 1:
             self._refuse(
                 "norm",
                 f"another one for model={self.model!r}, or one that spans more of the width, "
                 f"which is {self.width}: over a single number it erases it",
             )
-        if self.norm == "ghost":
+        if "size" in allowed:
             size = options.get("size", self.batch_size)
             if not _is_count(size) or self.batch_size % int(size):
-                self._refuse(
-                    "norm_options",
-                    f"a ghost size that divides batch_size, which is {self.batch_size}",
-                )
+                sizes = f"a ghost size that divides batch_size, which is {self.batch_size}"
+                self._refuse("norm_options", sizes)
 
     def _refuse(self, field: str, allowed: str) -> None:
         raise ValueError(f"{field}={getattr(self, field)!r} is impossible: it must be {allowed}.")
@@ -234,6 +310,28 @@ class Recipe:
         return ", ".join(words) or "baseline"
 
 
+def _listed(hint: Any) -> tuple[str | None, ...]:
+    """Return the values of a `Literal` type, or of one that may be None."""
+    if typing.get_origin(hint) is Literal:
+        return typing.get_args(hint)
+    inner = [value for part in typing.get_args(hint) for value in _listed(part)]
+    return (None, *inner) if inner else ()
+
+
+_CHOICES = {name: _listed(hint) for name, hint in typing.get_type_hints(Recipe).items()}
+
+
+def choices(field: str) -> tuple[str | None, ...] | None:
+    """Return what a field of a recipe may be, or None if its type does not list that.
+
+    Parameters
+    ----------
+    field : str
+        The field's name.
+    """
+    return _CHOICES[field] or None
+
+
 def _is_number(value: object) -> bool:
     """Return whether a value is a number that a float can hold: not NaN, not infinite."""
     return (
@@ -245,7 +343,3 @@ def _is_number(value: object) -> bool:
 
 def _is_count(value: object, least: int = 1) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= least
-
-
-def _is_options(value: object) -> bool:
-    return isinstance(value, Mapping) and all(isinstance(name, str) for name in value)

@@ -18,8 +18,7 @@ _lock = FileLock(HERE / "_build" / "building.lock")  # until this process ends
 try:
     _lock.acquire(blocking=False)
     PROFILE = profile()
-    with executors.from_environment():
-        pass  # whoever trains should answer before anything is built
+    executors.check()  # whoever trains should answer before anything is built
 except Timeout:
     raise ConfigError("another build of this folder is running: wait until it ends.") from None
 except (ValueError, executors.WorkerError) as error:

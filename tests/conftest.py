@@ -1,12 +1,20 @@
+from __future__ import annotations
+
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
 from bn_tutorial.data.dataset import Dataset
 
+if TYPE_CHECKING:
+    from bn_tutorial.engines.program import Workbench
+
 os.environ["CUDA_VISIBLE_DEVICES"] = "-1"  # the tests ask for the same bits, so for the CPU
+os.environ["BN_TUTORIAL_WORKERS"] = "1"  # worker processes have tests of their own
 
 
 @pytest.fixture(autouse=True)
@@ -27,3 +35,12 @@ def tiny() -> Dataset:
     labels = np.arange(140, dtype=np.int32) % 10
     images = (patterns[labels] + random.integers(0, 128, (140, 32, 32, 3))).astype(np.uint8)
     return Dataset(images[:100], labels[:100], images[100:], labels[100:])
+
+
+@pytest.fixture(scope="session")
+def bench(tiny: Dataset) -> Iterator[Workbench]:
+    """A bench with the tiny images, which keeps all that tests have compiled."""
+    from tests.benches import Roomy  # takes seconds, and not all tests need it
+
+    with Roomy(tiny) as bench:
+        yield bench

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bn_tutorial.bench import agreement
-from bn_tutorial.bench.agreement import TOLERANCE, differences, first_losses
+from bn_tutorial.bench.agreement import TOLERANCE, differences, first_loss, first_losses
 from bn_tutorial.data import load_cifar10
 from bn_tutorial.data.dataset import Dataset
-from bn_tutorial.engines.single import epoch_order, scaling
+from bn_tutorial.engines.batches import epoch_order
+from bn_tutorial.engines.program import Workbench
 from bn_tutorial.networks.models import build
 from bn_tutorial.recipe import Recipe
 from tests.keras_jax import RECIPES
@@ -33,11 +33,12 @@ def test_differences_are_relative_to_the_first() -> None:
 def test_keras_on_jax_agrees(name: str, tmp_path: Path) -> None:
     recipe, data = RECIPES[name], load_cifar10("sample")
     order = epoch_order(0, 0, len(data.y_train))
-    shift, scale = scaling(recipe, data)
+    bench = Workbench(data)
+    pixel_mean, pixel_std = bench.pixel_statistics(recipe)
     np.savez(
         tmp_path / "given.npz",
         *build(recipe, 0).get_weights(),
-        images=(data.x_train[order].astype("float32") - shift) / scale,
+        images=(data.x_train[order].astype("float32") - pixel_mean) / pixel_std,
         labels=data.y_train[order],
     )
     answer = subprocess.run(
@@ -50,7 +51,7 @@ def test_keras_on_jax_agrees(name: str, tmp_path: Path) -> None:
     )
     found = json.loads(answer.stdout)
     assert found.pop("backend") == "jax"
-    apart = differences({"here": agreement._first_loss(recipe, data, 0), **found})
+    apart = differences({"here": first_loss(bench, recipe), **found})
     assert apart["from logits"] < TOLERANCE
     # the plain network's probabilities are partly so small that Keras on JAX clips them
     assert (apart["from probabilities"] < TOLERANCE) == (name == "normalised")

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import inspect
 import json
 import math
 import os
@@ -13,6 +14,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+import click
 import pandas as pd
 import pytest
 from click.testing import CliRunner, Result
@@ -22,10 +24,20 @@ from bn_tutorial import cli, settings
 from bn_tutorial.bench import speed
 from bn_tutorial.data import cifar10, sample
 from bn_tutorial.data.dataset import Dataset
-from bn_tutorial.recipe import Recipe
+from bn_tutorial.recipe import Recipe, choices
 from bn_tutorial.training import sweep
-from bn_tutorial.training.runs import Run, Runs, RunStore
+from bn_tutorial.training.provenance import Provenance
+from bn_tutorial.training.runs import Run, Runs
+from bn_tutorial.training.store import RunStore
 
+MADE = Provenance(
+    data={"digest": "0", "source": "bundled sample of 1", "sample": True},
+    device="cpu",
+    versions={"keras": "3"},
+    created="2024-05-01T12:00:00+00:00",
+    engine="bn_tutorial.engines.single.fit",
+    seconds=1.5,
+)
 METRICS = (
     "loss",
     "accuracy",
@@ -57,13 +69,7 @@ def fake_run(recipe: Recipe, seed: int, *, diverged: bool = False) -> Run:
         recipe,
         seed,
         history,
-        {
-            "data": {"digest": "0", "source": "bundled sample of 1", "sample": True},
-            "device": "cpu",
-            "engine": "bn_tutorial.engines.single.fit",
-            "seconds": 1.5,
-            "created": f"2024-05-0{seed + 1}T12:00:00+00:00",
-        },
+        dataclasses.replace(MADE, created=f"2024-05-0{seed + 1}T12:00:00+00:00"),
     )
 
 
@@ -72,7 +78,14 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Recipe, Dataset, list
     """Replace training by something instant, and return what it was asked for."""
     calls = []
 
-    def train(recipe: Recipe, images: Dataset, seeds: Iterable[int], executor: None) -> Runs:
+    def train(
+        recipe: Recipe,
+        images: Dataset,
+        seeds: Iterable[int],
+        *,
+        workers: int | None,
+        executor: None,
+    ) -> Runs:
         calls.append((recipe, images, list(seeds)))
         return Runs(fake_run(recipe, seed) for seed in calls[-1][2])
 
@@ -128,13 +141,58 @@ def test_every_option_is_explained(command: str) -> None:
         assert getattr(option, "help", None), option.name
 
 
-def test_train_has_an_option_for_every_field_with_its_default() -> None:
+def test_the_options_of_train_are_the_fields_of_a_recipe() -> None:
+    command = cli.main.commands["train"]
+    options = {option.name: option for option in command.params}
     shown = " ".join(invoke("train", "--help").stdout.split())
+    described = inspect.getdoc(Recipe) or ""
     for field in dataclasses.fields(Recipe):
-        if field.name not in ("norm_options", "epochs"):
-            option = re.escape(f"--{field.name.replace('_', '-')} ")
-            default = re.escape(f"[default: {str(field.default).lower()}]")
-            assert re.search(rf"{option}((?!--).)+? {default}", shown), field.name
+        option = options.pop(field.name)
+        assert isinstance(option, click.Option)
+        if field.name == "norm_options":
+            continue
+        name = f"--{field.name.replace('_', '-')}"
+        assert option.opts == [name]
+        first, *_ = described.partition(f"\n{field.name} : ")[2].splitlines()[1:]
+        assert " ".join(first.replace("`", "").replace("None", "none").split()) in shown
+        default = "the profile's, usually 10" if field.name == "epochs" else str(field.default)
+        assert re.search(rf"{name} ((?!--).)+? {re.escape(f'[default: {default.lower()}]')}", shown)
+        if allowed := choices(field.name):
+            names = "|".join(one or "none" for one in allowed)
+            assert f"{name} [{names}]" in re.sub(r"(?<=\|) ", "", shown)
+        else:
+            assert not str(option.metavar).startswith("[")
+    assert set(options) == {"seeds", "source", "workers", "dask", "csv_file", "json_file"}
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        (field.name, value)
+        for field in dataclasses.fields(Recipe)
+        for value in choices(field.name) or ()
+    ],
+)
+def test_every_choice_can_be_made(
+    field: str, value: str | None, trained: list[tuple[Recipe, Dataset, list[int]]]
+) -> None:
+    option = f"--{field.replace('_', '-')}"
+    result = invoke("train", "--source", "sample", "--model", "cnn", option, value or "none")
+    assert result.exit_code == 0, result.output
+    assert getattr(trained[0][0], field) == value
+
+
+def test_workers_are_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[object] = []
+
+    def train(recipe: Recipe, *_: object, workers: int | None, executor: object) -> Runs:
+        asked.append((workers, executor))
+        return Runs([fake_run(recipe, 0)])
+
+    monkeypatch.setattr(sweep, "train", train)
+    assert invoke("train", "--source", "sample", "--workers", "3").exit_code == 0
+    assert invoke("train", "--source", "sample").exit_code == 0
+    assert asked == [(3, None), (None, None)]
 
 
 # Training.
@@ -211,9 +269,7 @@ def test_diverged_runs_are_shown_and_give_no_mean(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(
         sweep,
         "train",
-        lambda recipe, *_, executor: Runs(
-            [fake_run(recipe, 0), fake_run(recipe, 1, diverged=True)]
-        ),
+        lambda recipe, *_, **__: Runs([fake_run(recipe, 0), fake_run(recipe, 1, diverged=True)]),
     )
     rows = [line.split() for line in invoke("train", "--source", "sample").stdout.splitlines()]
     assert ["1", "–", "–", "–", "epoch", "1", "1.5"] in rows
@@ -268,6 +324,8 @@ def test_a_small_network_is_really_trained_and_stored(tmp_path: Path, home: Path
         ("train --norm batch --norm-option momentum=2", "a momentum from 0"),
         ("train --norm-option momentum=0.9", "norm_options="),
         ("train --seeds 0", "Invalid value for '--seeds'"),
+        ("train --workers 0", "Invalid value for '--workers'"),
+        ("train --dropout-position under", "'under' is not one of 'after', 'before'"),
         ("train --source sample --train-size 2000", "there are 1000 training images."),
         ("train --source sample --batch-size 2000", "there are 1000 training images."),
         ("train --source nowhere/at/all", "does not exist"),
@@ -336,7 +394,7 @@ def test_a_write_that_fails_at_the_end_leaves_the_old_file(
 
 
 def test_errors_that_are_not_the_users_are_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
-    def train(*_: object, executor: None) -> Runs:
+    def train(*_: object, **__: object) -> Runs:
         raise ValueError("a bug")
 
     monkeypatch.setattr(sweep, "train", train)
@@ -345,7 +403,7 @@ def test_errors_that_are_not_the_users_are_not_hidden(monkeypatch: pytest.Monkey
 
 
 def test_an_interrupt_ends_with_status_130(monkeypatch: pytest.MonkeyPatch) -> None:
-    def train(*_: object, executor: None) -> Runs:
+    def train(*_: object, **__: object) -> Runs:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(sweep, "train", train)
@@ -415,7 +473,7 @@ def test_runs_lists_what_is_stored(three_runs: RunStore) -> None:
 
 def test_runs_names_the_engine_that_is_not_the_usual_one(monkeypatch: pytest.MonkeyPatch) -> None:
     run = fake_run(Recipe(), 0)
-    made = {**run.provenance, "engine": "bn_tutorial.engines.notebook.fit"}
+    made = dataclasses.replace(run.provenance, engine="bn_tutorial.engines.notebook.fit")
     RunStore().put("key", dataclasses.replace(run, provenance=made))
     assert "(notebook)" in invoke("runs").stdout
 
@@ -482,10 +540,7 @@ def benched(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         return speed.Benchmark(
             (speed.Measurement(None, 8, {"notebook": [6.0], "library": [2.0], "floor": [1.0]}),),
             epochs=1,
-            data={"source": images.source, "digest": "0", "sample": True},
-            device="cpu",
-            cores=2,
-            versions={"keras": "3"},
+            provenance=MADE,
             peak_memory=None,
         )
 

@@ -1,10 +1,10 @@
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import functools
+import gc
 import logging
 import math
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,68 +12,42 @@ import numpy as np
 import pytest
 
 from bn_tutorial.data.dataset import Dataset
-from bn_tutorial.engines import single
-from bn_tutorial.engines.single import (
-    FIT_METRICS,
-    METRICS,
-    TEST_METRICS,
-    History,
-    epoch_order,
-    fit,
-    scaling,
-)
+from bn_tutorial.engines import observe, program, single
+from bn_tutorial.engines.batches import epoch_order, pixel_statistics
+from bn_tutorial.engines.program import History, Program, Workbench, collect, program_key
+from bn_tutorial.engines.rows import collect_each
+from bn_tutorial.engines.single import FIT_METRICS, METRICS, TEST_METRICS
 from bn_tutorial.networks.backend import GPUS, keras, tf
 from bn_tutorial.networks.models import build
 from bn_tutorial.networks.statistics import batch_norms
-from bn_tutorial.recipe import Recipe
-from bn_tutorial.training.runs import Run
+from bn_tutorial.recipe import NORMALISERS, OPTIMISERS, Recipe
+from tests.benches import fit
 
-#: 100 images: three batches, and a last one of 4.
-PLAIN = Recipe(width=8, epochs=3)
+#: 100 images: three batches, and a last one of 4. Where the number is said, runs are short, and not
+#: compiled by XLA.
+PLAIN = Recipe(width=8, epochs=3, train_size=100)
 NORMALIZED = PLAIN.but(norm="batch")
 DROPOUT = NORMALIZED.but(dropout=0.3, batch_size=50, epochs=2)
 
 
-@contextlib.contextmanager
-def no_programs_yet() -> Iterator[None]:
-    """Forget, for a while, what has been compiled before."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(single, "_program", functools.cache(single._program.__wrapped__))
-        patch.setattr(single, "WORTH_COMPILING", 0)  # as if all these short runs were long
-        yield
+def scaled(images: Any, recipe: Recipe, bench: Workbench) -> Any:
+    pixel_mean, pixel_std = bench.pixel_statistics(recipe)
+    return (images.astype(np.float32) - pixel_mean) / pixel_std
 
 
-@pytest.fixture(scope="module", autouse=True)
-def programs() -> Iterator[None]:
-    """Keep compiled programs for all tests of this module, and free them then."""
-    with no_programs_yet():
-        yield
-    single._resident.cache_clear()
-
-
-def program(recipe: Recipe) -> Any:
-    """Return the program that `fit` uses; its model is as the last run left it."""
-    return single._program(*single.signature(recipe), (32, 32, 3), 10)
-
-
-def scaled(images: Any, recipe: Recipe, data: Dataset) -> Any:
-    shift, scale = scaling(recipe, data)
-    return (images.astype(np.float32) - shift) / scale
-
-
-def keras_fit(recipe: Recipe, data: Dataset, seed: int, *, jit: bool = False) -> tuple[Any, Any]:
+def keras_fit(recipe: Recipe, bench: Workbench, seed: int) -> tuple[Any, Any]:
     """Train with Keras's own loop, on the same batches; return its history and its model."""
-    model = build(recipe, seed)
+    model, data = build(recipe, seed), bench.data
     optimizer = keras.optimizers.get(recipe.optimizer)
     optimizer.learning_rate = recipe.learning_rate
     model.compile(
         optimizer=optimizer,
         loss="sparse_categorical_crossentropy",
         metrics=["accuracy"],
-        jit_compile=jit,
+        jit_compile=False,
     )
-    inputs = scaled(data.x_train, recipe, data)
-    test = (scaled(data.x_test, recipe, data), data.y_test)
+    inputs = scaled(data.x_train, recipe, bench)
+    test = (scaled(data.x_test, recipe, bench), data.y_test)
     history: dict[str, list[float]] = {}
     for epoch in range(recipe.epochs):
         order = epoch_order(seed, epoch, len(inputs))
@@ -102,34 +76,50 @@ def assert_close(found: History, expected: History, rtol: float) -> None:
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])
-def test_a_plain_network_is_trained_as_by_keras(optimizer: str, tiny: Dataset) -> None:
+def test_a_plain_network_is_trained_as_by_keras(optimizer: str, bench: Workbench) -> None:
     recipe = PLAIN.but(optimizer=optimizer)
-    found = fit(recipe, tiny, 3)
-    expected, model = keras_fit(recipe, tiny, 3)
+    found = fit(bench, recipe, 3)
+    expected, model = keras_fit(recipe, bench, 3)
     assert_close(found, expected, rtol=1e-6)
-    for weight, other in zip(program(recipe).model.weights, model.weights, strict=True):
+    for weight, other in zip(bench.program(recipe).model.weights, model.weights, strict=True):
         np.testing.assert_allclose(weight, other, atol=1e-6, err_msg=weight.path)
     assert found["val_loss_population"] == found["val_loss"]
     assert found["val_accuracy_population"] == found["val_accuracy"]
 
 
-@pytest.mark.parametrize(("norm", "options"), [("ghost", {"size": 8}), ("renorm", {})])
-def test_compiling_changes_nothing(
-    norm: str, options: dict[str, int], tiny: Dataset, monkeypatch: pytest.MonkeyPatch
+OPTIONS = {"ghost": {"size": 8}, "group": {"groups": 2}}
+
+
+def with_norm(norm: str | None) -> Recipe:
+    """Return a small recipe with a normaliser, on a network that allows it."""
+    model = "cnn" if norm == "instance" else "mlp"
+    return PLAIN.but(model=model, norm=norm, norm_options=OPTIONS.get(norm or "", {}), epochs=2)
+
+
+@pytest.mark.parametrize("norm", [None, *NORMALISERS])
+def test_compiling_by_xla_changes_nothing(
+    norm: str | None, bench: Workbench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    recipe = PLAIN.but(norm=norm, norm_options=options)
-    found = fit(recipe, tiny, 3)
-    monkeypatch.setattr(single, "WORTH_COMPILING", 1000)
-    for name, values in fit(recipe, tiny, 3).items():
-        np.testing.assert_allclose(found[name], values, rtol=5e-5, err_msg=name)
+    recipe = with_norm(norm)
+    plain = fit(bench, recipe, 3)
+    monkeypatch.setattr(program, "suits_xla", lambda recipe: True)
+    monkeypatch.setattr(program, "WORTH_COMPILING", 0)
+    assert program_key(recipe)[1]
+    compiled = fit(bench, recipe, 3)
+    assert bench.program(recipe).jit
+    random = norm is not None and NORMALISERS[norm].random
+    assert (compiled["loss"] != plain["loss"]) or not random  # XLA draws other numbers
+    for name, values in compiled.items():
+        rtol = 0.2 if random else 5e-5
+        np.testing.assert_allclose(plain[name], values, rtol=rtol, err_msg=name)
 
 
 @pytest.fixture(scope="module")
-def normalized(tiny: Dataset) -> tuple[History, History, Any, list[Any]]:
+def normalized(bench: Workbench) -> tuple[History, History, Any, list[Any]]:
     """Train with batch normalisation: our history, Keras's, Keras's model, our weights."""
-    found = fit(NORMALIZED, tiny, 3)
-    ours = [weight.numpy() for weight in program(NORMALIZED).model.weights]
-    return found, *keras_fit(NORMALIZED, tiny, 3), ours
+    found = fit(bench, NORMALIZED, 3)
+    ours = [weight.numpy() for weight in bench.program(NORMALIZED).model.weights]
+    return found, *keras_fit(NORMALIZED, bench, 3), ours
 
 
 def test_a_batch_normalised_network_is_trained_as_by_keras(normalized: Any) -> None:
@@ -147,16 +137,17 @@ def test_a_batch_normalised_network_is_trained_as_by_keras(normalized: Any) -> N
 
 
 def test_population_metrics_are_those_with_recomputed_statistics(
-    normalized: Any, tiny: Dataset
+    normalized: Any, bench: Workbench
 ) -> None:
     found, _, model, _ = normalized
-    inputs = scaled(tiny.x_train, NORMALIZED, tiny).reshape(100, -1).astype(np.float64)
+    tiny = bench.data
+    inputs = scaled(tiny.x_train, NORMALIZED, bench).reshape(100, -1).astype(np.float64)
     kernel, bias = model.layers[1].get_weights()
     values = inputs @ kernel + bias
     kept = model.get_weights()
     model.layers[2].moving_mean.assign(values.mean(axis=0))
     model.layers[2].moving_variance.assign(values.var(axis=0))
-    test = scaled(tiny.x_test, NORMALIZED, tiny)
+    test = scaled(tiny.x_test, NORMALIZED, bench)
     loss, accuracy = model.evaluate(test, tiny.y_test, batch_size=40, verbose=0)
     model.set_weights(kept)
     assert found["val_loss_population"][-1] == pytest.approx(loss, rel=5e-5)
@@ -164,20 +155,24 @@ def test_population_metrics_are_those_with_recomputed_statistics(
     assert abs(loss - found["val_loss"][-1]) > 1e-2  # so the two can be told apart
 
 
-def test_dropout_is_that_of_keras(tiny: Dataset) -> None:
-    expected, _ = keras_fit(DROPOUT, tiny, 3, jit=True)  # XLA draws other numbers than without
-    assert_close(fit(DROPOUT, tiny, 3), expected, rtol=5e-5)
+def test_dropout_is_that_of_keras(bench: Workbench) -> None:
+    expected, _ = keras_fit(DROPOUT, bench, 3)
+    assert_close(fit(bench, DROPOUT, 3), expected, rtol=5e-5)
 
 
 # Repetition
 
 
-def test_the_same_seed_gives_the_same_history_bit_for_bit(tiny: Dataset) -> None:
-    first = fit(DROPOUT, tiny, 3)
-    other = fit(DROPOUT, tiny, 4)
-    again = fit(DROPOUT, tiny, 3)
-    with no_programs_yet():
-        fresh = fit(DROPOUT, tiny, 3)
+@pytest.mark.parametrize("jit", [False, True])
+def test_the_same_seed_gives_the_same_history_bit_for_bit(
+    jit: bool, bench: Workbench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(program, "WORTH_COMPILING", 0 if jit else 1000)
+    first = fit(bench, DROPOUT, 3)
+    other = fit(bench, DROPOUT, 4)
+    again = fit(bench, DROPOUT, 3)
+    with Workbench(bench.data) as another:
+        fresh = fit(another, DROPOUT, 3)
     assert first == again == fresh
     for name in ("loss", "val_loss", "val_loss_population"):
         assert not set(first[name]) & set(other[name])
@@ -190,68 +185,218 @@ def test_what_changes_no_code_is_compiled_once(tiny: Dataset) -> None:
         PLAIN.but(inputs="standardized", epochs=2),
         PLAIN.but(initializer="he_normal", init_scale=0.5, epochs=1),
     ]
-    histories = [fit(recipe, tiny, seed) for recipe in recipes for seed in (0, 1)]
-    one = program(PLAIN)
-    assert all(program(recipe) is one for recipe in recipes)
+    with Workbench(tiny) as bench:
+        histories = [fit(bench, recipe, seed) for recipe in recipes for seed in (0, 1)]
+        one = bench.program(PLAIN)
+        assert all(bench.program(recipe) is one for recipe in recipes)
     assert one.train(32).experimental_get_tracing_count() == 1
     assert one.evaluate.experimental_get_tracing_count() == 1
     assert len({history["loss"][0] for history in histories}) == len(histories)
     assert [len(history["loss"]) for history in histories] == [3, 3, 1, 1, 2, 2, 1, 1]
 
 
-def test_no_run_is_touched_by_the_one_before(tiny: Dataset) -> None:
-    first = fit(NORMALIZED, tiny, 0)
-    fit(NORMALIZED.but(learning_rate=1.0), tiny, 1)
-    assert fit(NORMALIZED, tiny, 0) == first
+def test_no_run_is_touched_by_the_one_before(bench: Workbench) -> None:
+    first = fit(bench, NORMALIZED, 0)
+    fit(bench, NORMALIZED.but(learning_rate=1.0), 1)
+    assert fit(bench, NORMALIZED, 0) == first
+
+
+@pytest.mark.parametrize("model", ["mlp", "cnn", "gru"])
+@pytest.mark.parametrize("norm", ["noisy", "group", "renorm"])
+def test_a_run_starts_from_what_is_built_for_its_seed(
+    norm: str, model: str, bench: Workbench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = PLAIN.but(
+        model=model,
+        norm=norm,
+        norm_options=OPTIONS.get(norm, {}),
+        dropout=0.2,
+        depth=2,
+        initializer="he_normal",
+        init_scale=0.5,
+    )
+    expected = build(recipe, 7)
+    one = bench.program(recipe)
+    for variable in (*one.model.variables, *one.optimizer.variables):
+        variable.assign(variable + 1)
+    monkeypatch.setattr(keras, "Sequential", None)  # no other model is built
+    one.start(recipe, 7)
+    for ours, theirs in zip(one.model.variables, expected.variables, strict=True):
+        np.testing.assert_array_equal(ours, theirs, err_msg=ours.path)
+    rest = [v for v in one.optimizer.variables if "learning_rate" not in v.path]
+    assert all((variable.numpy() == 0).all() for variable in rest)
+    assert float(one.optimizer.learning_rate) == pytest.approx(recipe.learning_rate)
+
+
+# Rows and histories
+
+
+def test_a_row_comes_after_each_epoch(bench: Workbench) -> None:
+    rows = list(single.fit(bench, PLAIN, 0))
+    assert [set(row) for row in rows] == 3 * [set(METRICS)]
+    assert {type(value) for row in rows for value in row.values()} == {float}
+    assert collect(rows) == {name: [row[name] for row in rows] for name in METRICS}
 
 
 @pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning")
-def test_a_diverging_run_ends_there(tiny: Dataset) -> None:
-    epochs = []
-    recipe = PLAIN.but(learning_rate=1e30)
-    history = fit(recipe, tiny, 0, lambda: epochs.append(1))
-    assert len(epochs) == len(history["loss"]) < recipe.epochs
-    assert {len(values) for values in history.values()} == {len(epochs)}
-    assert Run(recipe, 0, history, {}).diverged
-    assert not Run(PLAIN, 0, fit(PLAIN, tiny, 0), {}).diverged  # the next one is not infected
+def test_a_diverging_run_ends_there(bench: Workbench) -> None:
+    recipe = PLAIN.but(learning_rate=1e30, validation=20, train_size=80)
+    history = fit(bench, recipe, 0)
+    epochs = len(history["loss"])
+    assert epochs < recipe.epochs
+    assert {len(values) for values in history.values()} == {epochs}
+    assert not set(TEST_METRICS) & set(history)
+    assert not all(math.isfinite(history[name][-1]) for name in ("loss", "val_loss"))
+    fine = fit(bench, PLAIN, 0)  # the next one is not infected
+    assert all(math.isfinite(value) for values in fine.values() for value in values)
 
 
-def test_every_epoch_is_announced(tiny: Dataset) -> None:
-    epochs = []
-    fit(PLAIN, tiny, 0, lambda: epochs.append(1))
-    assert len(epochs) == 3
+@pytest.mark.parametrize("name", ["loss", "val_loss"])
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_collecting_ends_with_a_loss_that_is_not_finite_and_closes_the_engine(
+    name: str, value: float
+) -> None:
+    closed = []
+
+    def rows() -> Iterator[dict[str, float]]:
+        try:
+            yield {"loss": 1.0, "val_loss": 2.0, "accuracy": math.nan}
+            yield {"loss": 1.0, "val_loss": 2.0, "accuracy": 0.5} | {name: value}
+            raise AssertionError("nobody asks for this one")
+        finally:
+            closed.append(name)
+
+    engine = rows()
+    history = collect(engine)
+    assert closed == [name]
+    assert {len(values) for values in history.values()} == {2}
+    assert str(history[name][-1]) == str(value)
 
 
-def test_a_subset_is_what_the_data_say(tiny: Dataset) -> None:
-    recipe = PLAIN.but(inputs="standardized")
-    assert fit(recipe.but(train_size=50), tiny, 0) == fit(recipe, tiny.subset(50), 0)
+def test_rows_of_several_seeds_are_collected_until_each_diverges() -> None:
+    asked = []
+
+    def rows(*lost: int) -> Iterator[tuple[int, dict[str, float]]]:
+        for epoch in range(3):
+            for seed in (5, 6):
+                asked.append((epoch, seed))
+                wrong = epoch == 1 and seed in lost
+                yield seed, {"loss": math.nan if wrong else float(epoch)}
+
+    histories = collect_each(rows(5), (5, 6))
+    assert str(histories) == "{5: {'loss': [0.0, nan]}, 6: {'loss': [0.0, 1.0, 2.0]}}"
+    asked.clear()
+    assert {len(one["loss"]) for one in collect_each(rows(5, 6), (5, 6)).values()} == {2}
+    assert asked[-1] == (1, 6)
 
 
-def test_held_out_images_are_validated_on_and_the_test_images_looked_at_once(tiny: Dataset) -> None:
+def test_a_subset_is_what_the_data_say(bench: Workbench) -> None:
+    recipe = PLAIN.but(inputs="standardized", train_size=50)
+    with Workbench(bench.data.subset(50)) as other:
+        assert fit(bench, recipe) == fit(other, recipe)
+
+
+def test_held_out_images_are_validated_on_and_the_test_images_looked_at_once(
+    bench: Workbench,
+) -> None:
+    tiny = bench.data
     recipe = NORMALIZED.but(inputs="standardized", validation=30, train_size=50)
-    history = fit(recipe, tiny, 0)
-    plain = recipe.but(validation=0, train_size=None)
+    history = fit(bench, recipe)
+    plain = recipe.but(validation=0)
+
+    def on(data: Dataset) -> History:
+        with Workbench(data) as other:
+            return fit(other, plain)
+
     rest = tiny.holdout(30).subset(50)
-    assert {name: history[name] for name in METRICS} == fit(plain, rest, 0)
+    assert {name: history[name] for name in METRICS} == on(rest)
     assert {name: len(history[name]) for name in FIT_METRICS} == dict.fromkeys(FIT_METRICS, 3)
     assert {name: len(history[name]) for name in TEST_METRICS} == dict.fromkeys(TEST_METRICS, 1)
-    on_test = dataclasses.replace(rest, x_test=tiny.x_test, y_test=tiny.y_test)
+    on_test = on(dataclasses.replace(rest, x_test=tiny.x_test, y_test=tiny.y_test))
     for name, (value,) in ((name, history[name]) for name in TEST_METRICS):
-        expected = fit(plain, on_test, 0)[name.replace("test", "val")][-1]
-        assert value == pytest.approx(expected, rel=1e-5)
-    on_train = dataclasses.replace(rest, x_test=rest.x_train[:30], y_test=rest.y_train[:30])
-    assert history["fit_loss"] == pytest.approx(
-        fit(plain, on_train, 0)["val_loss_population"], rel=1e-5
-    )
+        assert value == pytest.approx(on_test[name.replace("test", "val")][-1], rel=1e-5)
+    on_train = on(dataclasses.replace(rest, x_test=rest.x_train[:30], y_test=rest.y_train[:30]))
+    assert history["fit_loss"] == pytest.approx(on_train["val_loss_population"], rel=1e-5)
 
 
-def test_a_short_run_is_not_compiled_by_xla(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(single, "WORTH_COMPILING", 150)
+def test_a_short_run_is_not_compiled_by_xla() -> None:
     recipe = Recipe(batch_size=10, train_size=100)
-    compiled = {epochs: single.signature(recipe.but(epochs=epochs))[1] for epochs in (14, 15)}
+    compiled = {epochs: program_key(recipe.but(epochs=epochs))[1] for epochs in (14, 15)}
     assert compiled == {14: False, 15: True}
-    assert single.signature(Recipe(epochs=1))[1]
-    assert single.signature(Recipe(model="cnn"))[1] == bool(GPUS)
+    assert program_key(Recipe(epochs=1))[1]
+    assert program_key(Recipe(model="cnn"))[1] == bool(GPUS)
+
+
+# The bench
+
+
+class Closable:
+    """Something that is kept."""
+
+    def __init__(self, name: str, closed: list[str]) -> None:
+        self.name, self.closed = name, closed
+
+    def close(self) -> None:
+        self.closed.append(self.name)
+
+
+def test_a_bench_keeps_the_latest_and_closes_the_others(tiny: Dataset) -> None:
+    closed: list[str] = []
+
+    def get(name: str, shelf: str = "shelf") -> Closable:
+        return bench.keep(shelf, name, lambda: Closable(name, closed), most=2)
+
+    with Workbench(tiny) as bench:
+        a, b = get("a"), get("b")
+        assert get("a") is a
+        get("c")  # b is what nobody has asked for the longest
+        assert closed == ["b"]
+        assert get("a") is a
+        assert get("b") is not b
+        assert closed == ["b", "c"]
+        get("d", "another")
+        assert closed == ["b", "c"]
+    assert sorted(closed) == ["a", "b", "b", "c", "d"]
+
+
+def test_what_a_bench_compiled_dies_with_it(tiny: Dataset) -> None:
+    with Workbench(tiny) as bench:
+        fit(bench, PLAIN.but(epochs=1))
+        one = weakref.ref(bench.program(PLAIN))
+        images = weakref.ref(bench.resident(PLAIN)[0][0])
+        assert one() is not None
+    gc.collect()
+    assert one() is None
+    assert images() is None
+
+
+def test_two_programs_are_kept(tiny: Dataset) -> None:
+    recipes = [PLAIN.but(width=width) for width in (2, 3, 4)]
+    with Workbench(tiny) as bench:
+        first, second, third = map(bench.program, recipes)
+        assert bench.program(recipes[2]) is third
+        assert bench.program(recipes[1]) is second
+        assert bench.program(recipes[0]) is not first
+
+
+def test_images_are_divided_once_for_all_recipes_that_divide_them_alike(
+    tiny: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    divided = []
+    for name in ("holdout", "subset"):
+        method = getattr(Dataset, name)
+
+        def counted(self: Dataset, n: int, method: Any = method) -> Dataset:
+            divided.append((method.__name__, n))
+            return method(self, n)  # type: ignore[no-any-return]
+
+        monkeypatch.setattr(Dataset, name, counted)
+    recipe = NORMALIZED.but(inputs="standardized", validation=30, train_size=50, epochs=1)
+    with Workbench(tiny) as bench:
+        fit(bench, recipe)
+        fit(bench, recipe.but(inputs="unit"), 1)
+        observe.covariate_shift(bench, recipe, 0)
+    assert divided == [("holdout", 30), ("subset", 50)]
 
 
 # Probes
@@ -264,15 +409,16 @@ def probed(model: Any, inputs: Any, targets: Any, learning_rate: Any) -> dict[st
 
 @pytest.mark.parametrize("recipe", [PLAIN, PLAIN.but(model="cnn")], ids=lambda one: str(one.model))
 def test_a_probe_sees_the_batch_that_is_next_and_changes_nothing(
-    recipe: Recipe, tiny: Dataset
+    recipe: Recipe, bench: Workbench
 ) -> None:
     recipe = recipe.but(learning_rate=0.02, epochs=2)
-    plain = fit(recipe, tiny, 0)
-    history = fit(recipe, tiny, 0, probe=probed)
+    plain = fit(bench, recipe)
+    history = fit(bench, recipe, probe=probed)
     assert {name: history[name] for name in METRICS} == plain
     assert history["size"] == [32, 32]
     assert history["rate"] == pytest.approx([0.02, 0.02])
-    first = [tiny.x_train[epoch_order(0, epoch, 100)[0], 0, 0, 0] / 255 for epoch in (1, 2)]
+    images = bench.data.x_train
+    first = [images[epoch_order(0, epoch, 100)[0], 0, 0, 0] / 255 for epoch in (1, 2)]
     assert history["first/0"] == pytest.approx(first)
     assert set(history) == {*METRICS, "size", "rate", "first/0", "first/1"}
 
@@ -280,13 +426,15 @@ def test_a_probe_sees_the_batch_that_is_next_and_changes_nothing(
 # Weight decay
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])
-def test_only_kernels_decay(optimizer: str, tiny: Dataset) -> None:
+@pytest.mark.parametrize("optimizer", OPTIMISERS)
+def test_only_kernels_decay(optimizer: str, bench: Workbench) -> None:
     recipe = NORMALIZED.but(optimizer=optimizer, learning_rate=1e-9, weight_decay=1e8, epochs=1)
-    fit(recipe.but(weight_decay=0.0), tiny, 0)
-    before = {v.path: v.numpy() for v in program(recipe.but(weight_decay=0.0)).model.weights}
-    fit(recipe, tiny, 0)
-    after = {v.path: v.numpy() for v in program(recipe).model.weights}
+
+    def weights(recipe: Recipe) -> dict[str, Any]:
+        fit(bench, recipe)
+        return {v.path: v.numpy() for v in bench.program(recipe).model.weights}
+
+    before, after = weights(recipe.but(weight_decay=0.0)), weights(recipe)
     assert before  # four steps, each of which leaves 1 − 1e8 · 1e-9 of a kernel
     for (path, old), new in zip(before.items(), after.values(), strict=True):
         share = 0.9**4 if "kernel" in path else 1
@@ -303,7 +451,7 @@ def test_many_programs_are_compiled_without_a_warning(monkeypatch: pytest.Monkey
     try:
         for width in range(1, 8):
             recipe = Recipe(width=width, optimizer="sgd", batch_size=8)
-            one = single._Program(recipe, False, (1, 1, 1), 2)
+            one = Program(recipe, False, (1, 1, 1), 2)
             order = epoch_order(0, 0, 8)
             pixels = np.zeros(1, np.float32), np.ones(1, np.float32)
             assert math.isfinite(one.train(8)(images, labels, order, *pixels)[0])
@@ -324,11 +472,11 @@ def test_an_epoch_visits_every_image_in_an_order_of_its_own() -> None:
     np.testing.assert_array_equal(epoch_order(1, 2, 100), orders[5])
 
 
-def test_unit_inputs_are_pixels_divided_by_255(tiny: Dataset) -> None:
-    shift, scale = scaling(PLAIN, tiny)
-    np.testing.assert_array_equal(shift, [0, 0, 0])
-    np.testing.assert_array_equal(scale, [255, 255, 255])
-    assert shift.dtype == scale.dtype == np.float32
+def test_unit_inputs_are_pixels_divided_by_255(bench: Workbench) -> None:
+    pixel_mean, pixel_std = bench.pixel_statistics(PLAIN)
+    np.testing.assert_array_equal(pixel_mean, [0, 0, 0])
+    np.testing.assert_array_equal(pixel_std, [255, 255, 255])
+    assert pixel_mean.dtype == pixel_std.dtype == np.float32
 
 
 @pytest.mark.parametrize("train_size", [None, 40])
@@ -341,16 +489,20 @@ def test_standardized_inputs_have_mean_0_and_deviation_1(
     data = Dataset(images, np.arange(2500, dtype=np.int32) % 10, tiny.x_test, tiny.y_test)
     recipe = Recipe(inputs="standardized", train_size=train_size)
     used = (data if train_size is None else data.subset(train_size)).x_train
-    shift, scale = scaling(recipe, data)
-    np.testing.assert_allclose(shift, used.mean(axis=(0, 1, 2)), rtol=1e-6)
-    np.testing.assert_allclose(scale, used.std(axis=(0, 1, 2), dtype=np.float64), rtol=1e-6)
-    assert shift.dtype == scale.dtype == np.float32
+    with Workbench(data) as bench:
+        found = bench.pixel_statistics(recipe)
+    for pixel_mean, pixel_std in (found, pixel_statistics(used)):
+        np.testing.assert_allclose(pixel_mean, used.mean(axis=(0, 1, 2)), rtol=1e-6)
+        std = used.std(axis=(0, 1, 2), dtype=np.float64)
+        np.testing.assert_allclose(pixel_std, std, rtol=1e-6)
+        assert pixel_mean.dtype == pixel_std.dtype == np.float32
 
 
 def test_a_colour_that_never_changes_can_be_standardized() -> None:
     images, labels = np.full((20, 32, 32, 3), 7, np.uint8), np.arange(20, dtype=np.int32) % 10
-    data = Dataset(images, labels, images, labels)
-    inputs = scaled(images, Recipe(inputs="standardized", batch_size=10), data)
+    recipe = Recipe(inputs="standardized", batch_size=10)
+    with Workbench(Dataset(images, labels, images, labels)) as bench:
+        inputs = scaled(images, recipe, bench)
     np.testing.assert_array_equal(inputs, np.zeros_like(inputs))
 
 
@@ -365,19 +517,20 @@ def test_a_colour_that_never_changes_can_be_standardized() -> None:
     ],
     ids=lambda recipe: str(recipe.model),
 )
-def test_convolutional_and_recurrent_networks_train(recipe: Recipe, tiny: Dataset) -> None:
-    history = fit(recipe, tiny, 0)
+def test_convolutional_and_recurrent_networks_train(recipe: Recipe, bench: Workbench) -> None:
+    history = fit(bench, recipe)
     assert set(history) == set(METRICS)
     assert all(math.isfinite(value) for values in history.values() for value in values)
     assert history["loss"][1] < history["loss"][0]
 
 
-@pytest.mark.parametrize("norm", ["ghost", "renorm", "layer", "group"])
-def test_other_normalisers_train(norm: str, tiny: Dataset) -> None:
-    options = {"ghost": {"size": 8}, "group": {"groups": 2}}.get(norm, {})
-    history = fit(PLAIN.but(norm=norm, norm_options=options, epochs=1), tiny, 3)
-    assert all(math.isfinite(value) for (value,) in history.values())
-    losses = [history["loss"][0], *(fit(one, tiny, 3)["loss"][0] for one in (PLAIN, NORMALIZED))]
-    assert len(set(losses)) == 3  # it is in there, and is not another one
+@pytest.mark.parametrize("norm", NORMALISERS)
+def test_every_normaliser_trains_and_is_another_one(norm: str, bench: Workbench) -> None:
+    recipe = with_norm(norm)
+    history = fit(bench, recipe, 3)
+    assert all(math.isfinite(value) for values in history.values() for value in values)
+    others = [recipe.but(norm=other, norm_options={}) for other in (None, "batch") if other != norm]
+    losses = [history["loss"][0], *(fit(bench, one, 3)["loss"][0] for one in others)]
+    assert len(set(losses)) == len(losses)
     moving = history["val_loss"] != history["val_loss_population"]
-    assert moving == bool(batch_norms(program(PLAIN.but(norm=norm, norm_options=options)).model))
+    assert moving == NORMALISERS[norm].moving == bool(batch_norms(bench.program(recipe).model))

@@ -1,4 +1,7 @@
-"""Training by workers: in threads, in processes of this machine, and on a Dask cluster."""
+"""Training by the workers of an executor: threads, and a Dask cluster.
+
+All but one test do without TensorFlow in the cluster.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +14,8 @@ import platform
 import re
 import signal
 import socket
-import subprocess
 import sys
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
@@ -28,14 +29,16 @@ from click.testing import CliRunner
 from bn_tutorial import cli
 from bn_tutorial.data.cifar10 import DIGEST, load_cifar10, source_of, store_path
 from bn_tutorial.data.dataset import Dataset
-from bn_tutorial.engines.single import fit
+from bn_tutorial.engines.rows import Engine
 from bn_tutorial.networks import backend
 from bn_tutorial.recipe import Recipe
-from bn_tutorial.training import executors, sweep
+from bn_tutorial.training import executors, keys, sweep, worker
 from bn_tutorial.training.executors import WorkerError
-from bn_tutorial.training.runs import Runs, RunStore
+from bn_tutorial.training.runs import Runs
+from bn_tutorial.training.store import RunStore
 from bn_tutorial.training.sweep import train
 from tests import engines
+from tests.engines import until
 from tests.test_training import Process, expected
 
 ROOT = Path(__file__).parents[1]
@@ -53,10 +56,16 @@ def store(tmp_path: Path) -> RunStore:
     return RunStore(tmp_path / "runs")
 
 
+def without_tensorflow(patched: pytest.MonkeyPatch) -> None:
+    """Let processes that are started from now on do without TensorFlow."""
+    patched.setenv("PYTHONPATH", os.pathsep.join([str(ROOT / "tests/stand_in"), str(ROOT)]))
+
+
 @pytest.fixture
 def log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return the file in which engines, in processes started from now on, note their runs."""
     monkeypatch.setenv("ENGINE_LOG", str(tmp_path / "log"))
+    without_tensorflow(monkeypatch)
     return tmp_path / "log"
 
 
@@ -74,9 +83,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def cluster(folder: Path) -> Iterator[Any]:
-    """Start a Dask cluster of two worker processes."""
+    """Start a Dask cluster of two worker processes, which do without TensorFlow."""
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("ENGINE_LOG", str(folder / "log"))
+        without_tensorflow(patched)
         with distributed.LocalCluster(
             n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0"
         ) as started:
@@ -94,21 +104,16 @@ def workers(cluster: Any, folder: Path) -> Iterator[Executor]:
 # The same numbers, wherever they are computed
 
 
-def test_processes_give_the_same_runs_bit_for_bit(
-    tiny: Dataset, serial: Runs, store: RunStore, capsys: pytest.CaptureFixture[str]
-) -> None:
-    with executors.processes(2) as pool:
-        runs = train(REAL, tiny, SEEDS, store=store, executor=pool)
-    assert outcomes(runs) == outcomes(serial)
-    assert len(store.keys()) == 4
-    lines = capsys.readouterr().err.splitlines()
-    assert [line.partition(" ")[0] for line in lines] == ["[1/4]", "[2/4]", "[3/4]", "[4/4]"]
-
-
 def test_a_dask_cluster_gives_the_same_runs_bit_for_bit(
-    tiny: Dataset, serial: Runs, store: RunStore, workers: Executor
+    tiny: Dataset, serial: Runs, store: RunStore
 ) -> None:
-    runs = train(REAL, tiny, SEEDS, store=store, executor=workers)
+    with (
+        distributed.LocalCluster(
+            n_workers=1, threads_per_worker=1, processes=True, dashboard_address=":0"
+        ) as real,
+        executors.dask(real.scheduler_address) as workers,
+    ):
+        runs = train(REAL, tiny, SEEDS, store=store, executor=workers)
     assert outcomes(runs) == outcomes(serial)
     assert len(store.keys()) == 4
     assert outcomes(train(REAL, tiny, SEEDS, store=store)) == outcomes(serial)
@@ -129,7 +134,9 @@ def test_the_cluster_that_the_environment_names_trains(
     store: RunStore,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setenv(executors.VARIABLE, cluster.scheduler_address)
+    monkeypatch.delenv(executors.WORKERS)
+    monkeypatch.setenv(executors.DASK, cluster.scheduler_address)
+    executors.check()
     train(Recipe(), engines.dataset(), store=store, engine=engines.stalled)
     assert int((folder / "log").read_text().split()[-1]) != os.getpid()
 
@@ -148,19 +155,18 @@ def test_images_travel_by_name_where_they_have_one(
         None,
         None,
     )
-    recipe = Recipe(width=4, batch_size=500, epochs=1)
-    here = fit(recipe, sample, 0)
     monkeypatch.setattr(Dataset, "__reduce__", lambda self: pytest.fail("it was pickled"))
-    (run,) = train(recipe, sample, store=store, executor=workers)
-    assert run.history == here
+    recipe = Recipe(batch_size=500, epochs=1)
+    (run,) = train(recipe, sample, store=store, engine=engines.counted, executor=workers)
+    assert run.provenance.data["digest"] == sample.digest
 
 
 def test_a_worker_without_images_says_so(
-    tiny: Dataset, store: RunStore, monkeypatch: pytest.MonkeyPatch
+    tiny: Dataset, store: RunStore, workers: Executor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sweep, "source_of", lambda data: "store")
-    with executors.processes(1) as pool, pytest.raises(WorkerError, match="has no images") as found:
-        train(Recipe(batch_size=10), tiny, store=store, engine=engines.counted, executor=pool)
+    with pytest.raises(WorkerError, match="has no images") as found:
+        train(Recipe(batch_size=10), tiny, store=store, engine=engines.counted, executor=workers)
     assert str(found.value).endswith(": run “bn-tutorial data” on its machine.")
 
 
@@ -171,7 +177,7 @@ def test_threads_use_the_images_of_this_process(
     with ThreadPoolExecutor(1) as pool:
         train(Recipe(batch_size=10), tiny, store=store, engine=engines.counted, executor=pool)
     assert len(store.keys()) == 1
-    assert not sweep._IMAGES
+    assert worker._KEPT.bench is None
 
 
 def test_official_images_have_a_name_only_where_they_are_stored(
@@ -195,8 +201,7 @@ def test_a_run_whose_worker_is_killed_is_trained_by_another(
     wait.touch()
 
     def kill() -> None:
-        while not log.exists() or len(log.read_text().splitlines()) < 2:
-            time.sleep(0.01)
+        until(lambda: log.exists() and len(log.read_text().splitlines()) == 2)
         os.kill(int(log.read_text().split()[2]), signal.SIGKILL)
         wait.unlink()
 
@@ -247,21 +252,6 @@ def test_a_cluster_and_another_process_train_each_run_once(
     )
 
 
-def test_a_pool_that_breaks_keeps_what_is_finished(store: RunStore, log: Path) -> None:
-    wanted = (engines.RECIPES, engines.dataset(), engines.SEEDS)
-    log.with_name("deadly").touch()
-    with (
-        executors.processes(1) as pool,
-        pytest.raises(WorkerError, match="what is finished is kept, so run again"),
-    ):
-        train(*wanted, store=store, engine=engines.deadly, executor=pool)
-    assert len(store.keys()) == 2
-    with ThreadPoolExecutor(1) as pool:
-        runs = train(*wanted, store=store, engine=engines.deadly, executor=pool)
-    assert outcomes(runs) == expected()
-    assert len(log.read_text().splitlines()) == 7  # the third run was trained anew
-
-
 class Elsewhere(Executor):
     """A worker on a machine whose folder of the same name is another one."""
 
@@ -279,36 +269,13 @@ def test_a_worker_that_does_not_share_the_folder_returns_its_runs(tiny: Dataset)
     assert sorted(RunStore().runs(), key=lambda run: run.seed) == list(runs)
 
 
-@pytest.mark.parametrize("kill", [os.killpg, os.kill])  # as a terminal does, and another program
-def test_ctrl_c_ends_workers_too_and_keeps_what_is_finished(
-    home: Path, kill: Callable[[int, int], None]
-) -> None:
-    command = "train --source sample --width 4 --epochs 3 --seeds 500 --workers 1"
-    process = subprocess.Popen(
-        [sys.executable, "-c", "from bn_tutorial.cli import main; main()", *command.split()],
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    assert process.stderr
-    with process.stderr as stderr:
-        lines = [stderr.readline() for _ in range(3)]
-        kill(process.pid, signal.SIGINT)
-        lines += stderr.readlines()  # to the end: no worker holds the pipe open
-    assert process.wait() == 130
-    *progress, last = filter(str.strip, lines)
-    assert all(re.match(r"\[\d+/500\] ", line) for line in progress), lines
-    assert last == f"Interrupted: {len(progress)} of 500 runs are finished and kept.\n"
-    assert len(progress) <= len(RunStore().keys()) < 500
-
-
 def test_ctrl_c_leaves_no_task_on_a_cluster(
     cluster: Any, store: RunStore, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupted(futures: object) -> NoReturn:
+    def interrupted(*_: object) -> NoReturn:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(sweep, "as_completed", interrupted)
+    monkeypatch.setattr(sweep, "_finished", interrupted)
     (folder / "log").unlink(missing_ok=True)
     (folder / "wait").touch()
     with pytest.raises(KeyboardInterrupt), executors.dask(cluster.scheduler_address) as workers:
@@ -321,10 +288,7 @@ def test_ctrl_c_leaves_no_task_on_a_cluster(
             executor=workers,
         )
     (folder / "wait").unlink()
-    until = time.monotonic() + 20
-    while cluster.scheduler.tasks and time.monotonic() < until:
-        time.sleep(0.01)
-    assert not cluster.scheduler.tasks
+    until(lambda: not cluster.scheduler.tasks)
     assert len(store.keys()) <= 2
 
 
@@ -335,8 +299,7 @@ def test_a_scheduler_that_dies_is_an_error_that_says_so(store: RunStore, log: Pa
     ) as mortal:
 
         def end() -> None:
-            while not log.exists():
-                time.sleep(0.01)
+            until(log.exists)
             mortal.close()
 
         thread = threading.Thread(target=end)
@@ -368,12 +331,10 @@ def test_what_failed_on_a_cluster_can_be_tried_again(
 
 
 @pytest.fixture
-def asked(
-    tiny: Dataset, store: RunStore, workers: Executor
-) -> Callable[[sweep.Engine], WorkerError]:
+def asked(tiny: Dataset, store: RunStore, workers: Executor) -> Callable[[Engine], WorkerError]:
     """Return a function that asks the cluster for a run, and returns its refusal."""
 
-    def ask(engine: sweep.Engine) -> WorkerError:
+    def ask(engine: Engine) -> WorkerError:
         with pytest.raises(WorkerError) as found:
             train(Recipe(batch_size=10), tiny, store=store, engine=engine, executor=workers)
         assert store.keys() == []
@@ -383,7 +344,7 @@ def asked(
 
 
 def test_a_worker_with_other_versions_is_refused(
-    asked: Callable[[sweep.Engine], WorkerError], monkeypatch: pytest.MonkeyPatch
+    asked: Callable[[Engine], WorkerError], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     there = backend.versions()
     monkeypatch.setattr(backend, "versions", lambda: {**there, "keras": "3.0.0"})
@@ -395,21 +356,20 @@ def test_a_worker_with_other_versions_is_refused(
 
 
 def test_a_worker_with_another_python_is_refused_for_that(
-    asked: Callable[[sweep.Engine], WorkerError], monkeypatch: pytest.MonkeyPatch
+    asked: Callable[[Engine], WorkerError], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(platform, "python_version_tuple", lambda: ("3", "99", "1"))
-    monkeypatch.setattr(sweep, "_code_digest", lambda module: "as 3.99 parses it")
+    monkeypatch.setattr(keys, "digests", lambda module: ("as 3.99 parses it",))
     there = f"{sys.version_info.major}.{sys.version_info.minor}"
     assert f"(python is {there} there and 3.99 here): install" in str(asked(engines.counted))
 
 
 def test_a_worker_with_other_code_is_refused(
-    asked: Callable[[sweep.Engine], WorkerError], monkeypatch: pytest.MonkeyPatch
+    asked: Callable[[Engine], WorkerError], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    digest = sweep._code_digest
-    edited = importlib.import_module("bn_tutorial.networks.layers")
+    digests, edited = keys.digests, "bn_tutorial.networks.layers"
     monkeypatch.setattr(
-        sweep, "_code_digest", lambda module: "edited" if module is edited else digest(module)
+        keys, "digests", lambda module: ("edited",) if module == edited else digests(module)
     )
     assert "(the code of bn_tutorial.networks.layers differs): install" in str(
         asked(engines.counted)
@@ -417,11 +377,11 @@ def test_a_worker_with_other_code_is_refused(
 
 
 def test_a_worker_that_lacks_the_engine_is_refused(
-    asked: Callable[[sweep.Engine], WorkerError],
+    asked: Callable[[Engine], WorkerError],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    (tmp_path / "only_here.py").write_text("def engine(recipe, data, seed, on_epoch): ...")
+    (tmp_path / "only_here.py").write_text("def engine(bench, recipe, seed): ...")
     monkeypatch.syspath_prepend(tmp_path)
     only_here = importlib.import_module("only_here")
     assert "lacks what a run needs (No module named 'only_here'): install the same" in str(
@@ -432,20 +392,12 @@ def test_a_worker_that_lacks_the_engine_is_refused(
 def test_a_worker_without_the_library_is_refused(
     cluster: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(workers, "__package__", "no_such_package")
+    monkeypatch.setattr(executors, "__package__", "no_such_package")
     with (
         pytest.raises(WorkerError, match=r"^the Dask worker at tcp://.* has no no_such_package: "),
         executors.dask(cluster.scheduler_address),
     ):
         pass
-
-
-def test_an_engine_that_workers_cannot_import_is_refused(tiny: Dataset, store: RunStore) -> None:
-    def engine(*_: Any, **__: Any) -> NoReturn:
-        pytest.fail("it was called")
-
-    with ThreadPoolExecutor(1) as pool, pytest.raises(ValueError, match="function of a module"):
-        train(Recipe(batch_size=10), tiny, store=store, engine=engine, executor=pool)
 
 
 def test_an_error_in_a_worker_cancels_the_rest(
@@ -520,13 +472,14 @@ def error_of(*args: str) -> str:
 
 
 def test_whoever_is_no_scheduler_is_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workers, "DASK_SECONDS", 0.5)
+    monkeypatch.setattr(executors, "DASK_SECONDS", 0.5)
     with listening(b"HTTP/1.0 400 Bad request\r\n\r\n") as address:
         closed = "tcp://127.0.0.1:9"
         for place in (address, closed, "tls://127.0.0.1:9", "nonsense", "http://127.0.0.1:8787"):
             said = error_of("--dask", place)
             assert said.startswith(f"Error: no Dask scheduler answers at {place!r}: start one")
-    monkeypatch.setenv(executors.VARIABLE, "nowhere")
+    monkeypatch.delenv(executors.WORKERS)
+    monkeypatch.setenv(executors.DASK, "nowhere")
     assert "answers at 'nowhere'" in error_of()
 
 

@@ -15,10 +15,14 @@ from bn_tutorial.networks.layers import (
     normalization,
 )
 from bn_tutorial.networks.models import build
-from bn_tutorial.recipe import MODELS, NORMS, Recipe
+from bn_tutorial.recipe import NORMALISERS, Recipe, choices
 
-ALLOWED = [(model, norm) for model in MODELS for norm in NORMS if (model, norm) not in
-           {("mlp", "instance"), ("gru", "instance")}]  # fmt: skip
+ALLOWED = [
+    (model, norm)
+    for model in choices("model") or ()
+    for norm, row in NORMALISERS.items()
+    if model == "cnn" or row.over != "channel"
+]
 SHAPES = [(12, 5), (12, 3, 4, 5)]
 CHANGED = {
     "momentum": 0.5,
@@ -27,10 +31,10 @@ CHANGED = {
     "scale": False,
     "groups": 2,
     "size": 4,
-    "mean": 0.25,
-    "spread": 2.0,
+    "max_shift": 0.25,
+    "max_scale": 2.0,
 }
-OPTIONS = [(norm, option) for norm, options in NORMS.items() for option in options]
+OPTIONS = [(norm, option) for norm, row in NORMALISERS.items() for option in row.options]
 
 
 def numbers(*shape: int, seed: int = 0) -> Any:
@@ -47,7 +51,7 @@ def plain(values: Any) -> Any:
 
 
 @pytest.mark.parametrize(("model", "norm"), ALLOWED)
-def test_every_normaliser_works_in_every_model_that_allows_it(model: str, norm: str) -> None:
+def test_every_normaliser_works_in_every_model_that_allows_it(model: Any, norm: Any) -> None:
     recipe = Recipe(model=model, norm=norm, width=16, batch_size=4)
     network = build(recipe, shape=(4, 4, 3), classes=3)
     probabilities = network(numbers(4, 4, 4, 3), training=True).numpy()
@@ -96,7 +100,7 @@ def test_renorm_is_batch_renormalisation() -> None:
 def test_an_unknown_normaliser_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match=f"there is no normaliser '{name}': choose ") as refusal:
         normalization(name)
-    assert all(norm in str(refusal.value) for norm in NORMS)
+    assert all(norm in str(refusal.value) for norm in NORMALISERS)
 
 
 # Ghost batches
@@ -177,16 +181,16 @@ def test_inference_is_plain_batch_normalisation() -> None:
 def test_an_unknown_batch_size_is_an_error_that_says_what_to_do() -> None:
     anything = tf.TensorSpec((None, 5))
 
-    def compiled(layer: Any, signature: Any) -> Any:
-        return tf.function(lambda inputs: layer(inputs, training=True), [signature])
+    def compiled(layer: Any, given: Any) -> Any:
+        return tf.function(lambda inputs: layer(inputs, training=True), [given])
 
     with pytest.raises(ValueError, match="ghost batch normalisation needs a fixed batch size"):
         compiled(GhostBatchNormalization(4), anything)(numbers(8, 5))
-    for layer, signature in (
+    for layer, given in (
         (GhostBatchNormalization(4), tf.TensorSpec((8, 5))),
         (GhostBatchNormalization(), anything),
     ):
-        assert compiled(layer, signature)(numbers(8, 5)).shape == (8, 5)
+        assert compiled(layer, given)(numbers(8, 5)).shape == (8, 5)
 
 
 @pytest.mark.parametrize("kind", [GhostBatchNormalization, NoisyBatchNormalization])
@@ -231,15 +235,15 @@ def noise(shape: tuple[int, ...], calls: int = 1, **options: Any) -> tuple[Any, 
 
 @pytest.mark.parametrize("shape", [(2000, 50), (50, 10, 4, 50)])
 def test_the_noise_has_the_distribution_of_the_algorithm(shape: tuple[int, ...]) -> None:
-    shift, factor = (part.reshape(-1, 50) for part in noise(shape, mean=0.8, spread=1.6))
-    for drawn, low, high, spread in (
+    shift, factor = (part.reshape(-1, 50) for part in noise(shape, max_shift=0.8, max_scale=1.6))
+    for drawn, low, high, std in (
         (shift, -0.8, 0.8, JITTER / 3**0.5),  # uniform between the examples
         (factor, 1.0, 1.6, JITTER),  # normal between them
     ):
         centre = drawn.mean(axis=0)  # one for each unit
         assert low - 0.02 < centre.min() < low + 0.2 * (high - low)
         assert high + 0.02 > centre.max() > high - 0.2 * (high - low)
-        np.testing.assert_allclose(drawn.std(axis=0), spread, rtol=0.1)
+        np.testing.assert_allclose(drawn.std(axis=0), std, rtol=0.1)
         between = np.corrcoef((drawn - centre).T) - np.eye(50)
         assert np.abs(between).max() < 0.12  # units draw for themselves
     assert (shift.max(axis=0) - shift.min(axis=0)).max() < 2 * JITTER + 1e-5
@@ -289,7 +293,7 @@ def test_noise_is_compiled_with_an_algorithm_of_a_known_name() -> None:
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # Keras 3.15
 def test_a_model_with_noise_survives_saving(tmp_path: Path) -> None:
-    layer = NoisyBatchNormalization(mean=0.25, spread=2.0, seed=3, momentum=0.5)
+    layer = NoisyBatchNormalization(max_shift=0.25, max_scale=2.0, seed=3, momentum=0.5)
     model = keras.Sequential([keras.Input((5,)), layer])
     model(numbers(12, 5), training=True)
     model.save(tmp_path / "model.keras")

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Iterator
 from typing import Any
@@ -11,34 +10,31 @@ import pytest
 from bn_tutorial.bench.agreement import TOLERANCE
 from bn_tutorial.data import load_cifar10
 from bn_tutorial.data.dataset import Dataset
-from bn_tutorial.engines import lockstep, single
-from bn_tutorial.engines.lockstep import fit_together, suits
-from bn_tutorial.engines.single import METRICS, History
+from bn_tutorial.engines import lockstep, program, single
+from bn_tutorial.engines.lockstep import Vectorised, fit_together, supports, usual_engine
+from bn_tutorial.engines.program import History, Workbench
+from bn_tutorial.engines.rows import Row, collect_each
+from bn_tutorial.engines.single import METRICS
 from bn_tutorial.networks import backend
 from bn_tutorial.recipe import Recipe
 from bn_tutorial.training import sweep
 from bn_tutorial.training.runs import RunStore
-from bn_tutorial.training.sweep import run_key, train, usual_engine
+from bn_tutorial.training.sweep import run_key, train
+from tests.benches import fit, run
 
-#: 100 images: three batches, and a last one of 4.
-PLAIN = Recipe(width=8, epochs=3)
+#: 100 images: three batches, and a last one of 4. Where the number is said, runs are short, and not
+#: compiled by XLA.
+PLAIN = Recipe(width=8, epochs=3, train_size=100)
 NORMALIZED = PLAIN.but(norm="batch")
 SEEDS = (3, 4)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def programs() -> Iterator[None]:
-    """Compile by XLA, as long runs are, and keep what the tests of this module compile."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(single, "_program", functools.cache(single._program.__wrapped__))
-        patch.setattr(lockstep, "_program", functools.cache(lockstep._program.__wrapped__))
-        patch.setattr(single, "WORTH_COMPILING", 0)
-        yield
-    single._resident.cache_clear()
+def together(bench: Workbench, recipe: Recipe, seeds: tuple[int, ...] = SEEDS) -> list[History]:
+    return [*collect_each(fit_together(bench, recipe, seeds), seeds).values()]
 
 
-def serial(recipe: Recipe, data: Dataset, seeds: tuple[int, ...] = SEEDS) -> list[History]:
-    return [single.fit(recipe, data, seed) for seed in seeds]
+def serial(bench: Workbench, recipe: Recipe, seeds: tuple[int, ...] = SEEDS) -> list[History]:
+    return [fit(bench, recipe, seed) for seed in seeds]
 
 
 # The same networks
@@ -59,85 +55,96 @@ def serial(recipe: Recipe, data: Dataset, seeds: tuple[int, ...] = SEEDS) -> lis
     ],
     ids=lambda recipe: str(recipe.label),
 )
-def test_in_lockstep_networks_are_trained_as_one_by_one(recipe: Recipe, tiny: Dataset) -> None:
-    together, alone = fit_together(recipe, tiny, SEEDS), serial(recipe, tiny)
-    for found, expected in zip(together, alone, strict=True):
+def test_networks_are_trained_together_as_one_by_one(recipe: Recipe, bench: Workbench) -> None:
+    alone = serial(bench, recipe)
+    for found, expected in zip(together(bench, recipe), alone, strict=True):
         assert set(found) == set(expected)
         for name, values in expected.items():
             np.testing.assert_allclose(found[name], values, rtol=TOLERANCE, err_msg=name)
     assert not set(alone[0]["loss"]) & set(alone[1]["loss"])  # so that seeds can be told apart
 
 
-def test_a_network_alone_is_trained_as_in_company(tiny: Dataset) -> None:
+@pytest.mark.parametrize("recipe", [PLAIN, NORMALIZED], ids=["plain", "normalised"])
+def test_compiled_by_xla_they_are_the_same(
+    recipe: Recipe, bench: Workbench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = serial(bench, recipe)
+    monkeypatch.setattr(program, "WORTH_COMPILING", 0)
+    for found, expected in zip(together(bench, recipe), plain, strict=True):
+        for name, values in expected.items():
+            np.testing.assert_allclose(found[name], values, rtol=TOLERANCE, err_msg=name)
+
+
+def test_a_network_alone_is_trained_as_in_company(bench: Workbench) -> None:
     recipe = PLAIN.but(optimizer="rmsprop")
-    alone = lockstep.fit(recipe, tiny, 3)
-    for name, values in fit_together(recipe, tiny, SEEDS)[0].items():
+    alone = run(lockstep.fit, bench, recipe, 3)
+    for name, values in together(bench, recipe)[0].items():
         np.testing.assert_allclose(alone[name], values, rtol=TOLERANCE, err_msg=name)
 
 
 @pytest.mark.parametrize("norm", [None, "batch"])
 @pytest.mark.parametrize("inputs", ["unit", "standardized"])
-def test_after_several_epochs_they_differ_by_less_than_seeds_do(
-    inputs: str, norm: str | None
-) -> None:
-    recipe = Recipe(norm=norm, inputs=inputs, width=32, epochs=10, train_size=500)
-    data, seeds = load_cifar10("sample"), (0, 1, 2)
-    together, alone = fit_together(recipe, data, seeds), serial(recipe, data, seeds)
+def test_after_several_epochs_they_differ_by_less_than_seeds_do(inputs: str, norm: str) -> None:
+    recipe = Recipe(width=32, epochs=10, train_size=500).but(norm=norm, inputs=inputs)
+    seeds = (0, 1, 2)
+    with Workbench(load_cifar10("sample")) as bench:
+        both = together(bench, recipe, seeds), serial(bench, recipe, seeds)
     for name in METRICS:
-        ours, theirs = (np.array([one[name][-1] for one in both]) for both in (together, alone))
+        ours, theirs = (np.array([one[name][-1] for one in histories]) for histories in both)
         assert abs(ours.mean() - theirs.mean()) < theirs.std(ddof=1) / 2, name
 
 
-def test_the_same_seeds_give_the_same_histories_bit_for_bit(tiny: Dataset) -> None:
-    first = fit_together(NORMALIZED, tiny, SEEDS)
-    fit_together(NORMALIZED.but(learning_rate=1.0), tiny, SEEDS)
-    assert fit_together(NORMALIZED, tiny, SEEDS) == first
+def test_the_same_seeds_give_the_same_histories_bit_for_bit(bench: Workbench) -> None:
+    first = together(bench, NORMALIZED)
+    together(bench, NORMALIZED.but(learning_rate=1.0))
+    assert together(bench, NORMALIZED) == first
+
+
+def test_rows_come_seed_by_seed_after_each_epoch(bench: Workbench) -> None:
+    pairs = list(fit_together(bench, NORMALIZED, SEEDS))
+    assert [seed for seed, _ in pairs] == 3 * [*SEEDS]
+    assert [set(row) for _, row in pairs] == 6 * [set(METRICS)]
+    assert {type(value) for _, row in pairs for value in row.values()} == {float}
 
 
 @pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning")
 def test_a_network_that_diverges_does_not_touch_the_others(
-    tiny: Dataset, monkeypatch: pytest.MonkeyPatch
+    bench: Workbench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    expected = fit_together(NORMALIZED, tiny, SEEDS)
-    start_all = lockstep._Program.start_all
+    expected = together(bench, NORMALIZED)
+    start_all = Vectorised.start_all
 
-    def broken(self: Any, recipe: Recipe, seeds: Any) -> None:
+    def broken(self: Vectorised, recipe: Recipe, seeds: Any) -> None:
         start_all(self, recipe, seeds)
         kernel = self.trained[0]
         kernel.assign(np.stack([np.full(kernel.shape[1:], math.nan), kernel[1]]))
 
-    monkeypatch.setattr(lockstep._Program, "start_all", broken)
-    epochs: list[int] = []
-    diverged, fine = fit_together(NORMALIZED, tiny, SEEDS, lambda: epochs.append(1))
+    monkeypatch.setattr(Vectorised, "start_all", broken)
+    diverged, fine = together(bench, NORMALIZED)
     assert {len(values) for values in diverged.values()} == {1}
     assert math.isnan(diverged["loss"][0])
     assert fine == expected[1]
-    assert len(epochs) == 1 + NORMALIZED.epochs
 
 
 @pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning")
-def test_when_all_have_diverged_training_ends(tiny: Dataset) -> None:
-    histories = fit_together(PLAIN.but(learning_rate=1e30), tiny, SEEDS)
+def test_when_all_have_diverged_training_ends(bench: Workbench) -> None:
+    histories = together(bench, PLAIN.but(learning_rate=1e30))
     assert all(len(history["loss"]) < PLAIN.epochs for history in histories)
 
 
-# What suits
+# What is supported
 
 
-@pytest.mark.parametrize(
-    "recipe",
-    [
+def test_what_draws_at_random_or_is_not_dense_is_refused(bench: Workbench) -> None:
+    for recipe in (
         Recipe(model="cnn"),
         Recipe(model="gru"),
         PLAIN.but(dropout=0.1),
         PLAIN.but(norm="noisy"),
-    ],
-    ids=lambda recipe: str(recipe.label),
-)
-def test_what_does_not_suit_is_refused(recipe: Recipe, tiny: Dataset) -> None:
-    assert not suits(recipe)
-    with pytest.raises(ValueError, match="cannot be trained in lockstep"):
-        fit_together(recipe, tiny, SEEDS)
+    ):
+        assert not supports(recipe)
+        with pytest.raises(ValueError, match="cannot be trained vectorised over seeds"):
+            next(fit_together(bench, recipe, SEEDS))
 
 
 # Together with `train`
@@ -172,11 +179,10 @@ def test_missing_seeds_of_a_recipe_are_trained_together(
     pretend_gpu(monkeypatch)
     companies: list[tuple[Recipe, list[int]]] = []
 
-    def noted(recipe: Recipe, data: Dataset, seeds: Any, on_epoch: Any) -> list[History]:
+    def noted(bench: Workbench, recipe: Recipe, seeds: Any) -> Iterator[tuple[int, Row]]:
         companies.append((recipe, list(seeds)))
-        for _ in range(len(seeds) * recipe.epochs):
-            on_epoch()
-        return [{name: [float(seed)] for name in METRICS} for seed in seeds]
+        for seed in seeds:
+            yield seed, dict.fromkeys(METRICS, float(seed))
 
     monkeypatch.setattr(lockstep, "fit_together", noted)
     monkeypatch.setattr(sweep, "MOST", 2)

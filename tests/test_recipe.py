@@ -10,12 +10,20 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from bn_tutorial import recipe as module
-from bn_tutorial.recipe import DEFAULT_GROUPS, MAX_CNN_DEPTH, NORMS, Recipe
+from bn_tutorial.recipe import (
+    DEFAULT_GROUPS,
+    MAX_CNN_DEPTH,
+    NORMALISERS,
+    OPTIMISERS,
+    Recipe,
+    choices,
+)
 
 NAN, INFINITE = math.nan, math.inf
 unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 FIELDS = [field.name for field in dataclasses.fields(Recipe)]
+#: What the fields may be that name something.
+NAMED = {field: values for field in FIELDS if (values := choices(field))}
 UNCOUNTABLE = (0, -1, 2.0, 0.5, True, NAN, INFINITE, "8", None, [8])
 NOT_POSITIVE = (0, 0.0, -1e-3, True, NAN, INFINITE, -INFINITE, 10**400, "fast", None)
 
@@ -23,14 +31,20 @@ NOT_POSITIVE = (0, 0.0, -1e-3, True, NAN, INFINITE, -INFINITE, 10**400, "fast", 
 @st.composite
 def recipes(draw: st.DrawFn) -> Recipe:
     """Draw from all possible recipes (with small sizes)."""
-    model = draw(st.sampled_from(module.MODELS))
-    norms = [norm for norm in NORMS if norm != "instance" or model == "cnn"]
+    named: dict[str, Any] = {
+        field: draw(st.sampled_from(values)) for field, values in NAMED.items() if field != "norm"
+    }
+    model = named["model"]
+    alone = [norm for norm, row in NORMALISERS.items() if row.over == "channel"]
+    norms = [norm for norm in NORMALISERS if norm not in alone or model == "cnn"]
     norm = draw(st.none() | st.sampled_from(norms))
+    row = NORMALISERS.get(norm or "")
+    options = row.options if row else ()
     groups = draw(st.integers(1, 16))
     ghost = draw(st.integers(1, 16))
     # so many features, or images, in each group
-    width = draw(st.integers(2, 8)) * (groups if norm == "group" else 1)
-    batch_size = draw(st.integers(1, 8)) * (ghost if norm == "ghost" else 1)
+    width = draw(st.integers(2, 8)) * (groups if "groups" in options else 1)
+    batch_size = draw(st.integers(1, 8)) * (ghost if "size" in options else 1)
     values: dict[str, st.SearchStrategy[float]] = {
         "momentum": st.floats(0, 1, exclude_max=True) | st.just(0),
         "epsilon": st.floats(0, 1) | st.integers(0, 1),
@@ -38,31 +52,24 @@ def recipes(draw: st.DrawFn) -> Recipe:
         "scale": st.booleans(),
         "groups": st.just(groups),
         "size": st.just(ghost),
-        "mean": st.floats(0, 3) | st.integers(0, 3),
-        "spread": st.floats(1, 3) | st.integers(1, 3),
+        "max_shift": st.floats(0, 3) | st.integers(0, 3),
+        "max_scale": st.floats(1, 3) | st.integers(1, 3),
         "per_step": st.booleans(),
     }
-    position = draw(st.sampled_from(("before", "after")))
-    stepwise = model == "gru" and position == "before"
-    allowed = [name for name in NORMS.get(norm or "", ()) if stepwise or name != "per_step"]
-    options = draw(st.fixed_dictionaries({}, optional={name: values[name] for name in allowed}))
-    if norm == "group" and "groups" not in options:
+    stepwise = model == "gru" and named["norm_position"] == "before"
+    optional = {name: values[name] for name in options if stepwise or name != "per_step"}
+    chosen = draw(st.fixed_dictionaries({}, optional=optional))
+    if "groups" in options and "groups" not in chosen:
         width *= DEFAULT_GROUPS
     positive = st.floats(0, exclude_min=True, allow_infinity=False) | st.integers(1, 10**6)
     return Recipe(
-        model=model,
+        **named,
         width=width,
         depth=draw(st.integers(1, MAX_CNN_DEPTH)),
-        activation=draw(st.sampled_from(module.ACTIVATIONS)),
         norm=norm,
-        norm_position=position,
-        norm_options=options,
+        norm_options=chosen,
         dropout=draw(st.floats(0, 1, exclude_max=True) | st.just(0) | st.just(-0.0)),
-        dropout_position=draw(st.sampled_from(("after", "before"))),
-        initializer=draw(st.sampled_from(module.INITIALIZERS)),
         init_scale=draw(positive),
-        inputs=draw(st.sampled_from(module.INPUTS)),
-        optimizer=draw(st.sampled_from(module.OPTIMIZERS)),
         learning_rate=draw(positive),
         weight_decay=draw(st.floats(0, 1) | st.integers(0, 1)),
         batch_size=batch_size,
@@ -158,16 +165,7 @@ def test_a_recipe_keeps_a_copy_of_its_options_and_cannot_be_changed() -> None:
 IMPOSSIBLE: list[tuple[str, Any, str, dict[str, Any]]] = [
     *(
         (field, value, f"one of {', '.join(map(repr, allowed))}", {})
-        for field, allowed in {
-            "model": module.MODELS,
-            "activation": module.ACTIVATIONS,
-            "norm": (None, *NORMS),
-            "norm_position": ("before", "after"),
-            "dropout_position": ("after", "before"),
-            "initializer": module.INITIALIZERS,
-            "inputs": module.INPUTS,
-            "optimizer": module.OPTIMIZERS,
-        }.items()
+        for field, allowed in NAMED.items()
         for value in (
             "unheard of",
             "",
@@ -238,6 +236,8 @@ IMPOSSIBLE: list[tuple[str, Any, str, dict[str, Any]]] = [
         for value in (1, 1.0, -0.1)
     ),
     ("norm_options", {"epsilon": -1e-9}, "an epsilon of 0 or more", {"norm": "layer"}),
+    ("norm_options", {"max_shift": -0.1}, "a max_shift of 0 or more", {"norm": "noisy"}),
+    ("norm_options", {"max_scale": 0.9}, "a max_scale of 1 or more", {"norm": "noisy"}),
     *(
         ("norm_options", {"groups": value}, "divide the width, which is 512", {"norm": "group"})
         for value in (0, -1, 3, 1024, 2.0)
@@ -269,3 +269,31 @@ def test_but_refuses_what_a_recipe_does_not_have() -> None:
         Recipe().but(lr=0.1, batchsize=3, width=4)
     with pytest.raises(ValueError, match="epochs=0 is impossible"):
         Recipe().but(epochs=0)
+
+
+# Types and tables
+
+
+def test_what_a_field_may_be_is_read_from_its_type() -> None:
+    words = {field.name for field in dataclasses.fields(Recipe) if isinstance(field.default, str)}
+    assert set(NAMED) == words | {"norm"}
+    assert NAMED["dropout_position"] == ("after", "before")
+    for field, allowed in NAMED.items():
+        for value in allowed:
+            batch_size, model = (16, "cnn") if field == "norm" else (16, "mlp")
+            one = Recipe(**{"batch_size": batch_size, "model": model, field: value})
+            assert getattr(one, field) == value
+    assert choices("width") is None
+
+
+def test_each_normaliser_and_optimiser_has_a_row() -> None:
+    assert choices("norm") == (None, *NORMALISERS)
+    assert choices("optimizer") == (*OPTIMISERS,)
+
+
+def test_the_documentation_of_a_field_lists_what_it_may_be() -> None:
+    described = str(Recipe.__doc__)
+    for field in ("model", "norm", "norm_position", "dropout_position", "inputs", "optimizer"):
+        line = next(one for one in described.splitlines() if one.startswith(f"    {field} : "))
+        listed = set(line.partition("{")[2].rstrip("}").split(", "))
+        assert listed == {"None" if one is None else f'"{one}"' for one in NAMED[field]}, field

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-import functools
+import gc
 import json
 import subprocess
 import sys
@@ -12,11 +12,22 @@ import numpy as np
 import pytest
 
 from bn_tutorial.data.dataset import Dataset
-from bn_tutorial.engines import replicas, single
-from bn_tutorial.engines.replicas import compare, separate, separate_by_class, synchronised
-from bn_tutorial.engines.single import METRICS, TEST_METRICS, epoch_order, fit, scaling
+from bn_tutorial.engines import replica_process
+from bn_tutorial.engines.batches import epoch_order
+from bn_tutorial.engines.program import Workbench
+from bn_tutorial.engines.replica_process import ReplicaProcess
+from bn_tutorial.engines.replicas import (
+    compare,
+    on_one_device,
+    on_replicas,
+    separate,
+    separate_by_class,
+    synchronised,
+)
+from bn_tutorial.engines.single import METRICS, TEST_METRICS
 from bn_tutorial.recipe import Recipe
 from bn_tutorial.training.sweep import train
+from tests.benches import Roomy, fit, run
 
 RECIPE = Recipe(
     width=8,
@@ -34,21 +45,23 @@ GHOST = RECIPE.but(norm="ghost", norm_options={"size": 8})
 RAGGED = RECIPE.but(train_size=45)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def process() -> Iterator[None]:
-    """End the process with the replicas after this module's tests; free programs and images."""
-    yield
-    replicas.stop()
-    single._program.cache_clear()
-    single._resident.cache_clear()
+@pytest.fixture(scope="module")
+def bench(tiny: Dataset) -> Iterator[Workbench]:
+    """A bench whose process with the replicas ends after this module's tests."""
+    with Roomy(tiny) as bench:
+        yield bench
+
+
+def process_of(bench: Workbench) -> ReplicaProcess:
+    return bench.keep("replicas", None, ReplicaProcess)
 
 
 # Equal to one device
 
 
 @pytest.mark.parametrize("recipe", [RECIPE, RAGGED])
-def test_synchronised_is_one_batch(tiny: Dataset, recipe: Recipe) -> None:
-    found = compare(recipe, tiny, seed=1)
+def test_synchronised_is_one_batch(bench: Workbench, recipe: Recipe) -> None:
+    found = run(compare, bench, recipe, 1)
     assert len(found["loss"]) == 6
     for name in ("loss", "update", "moving", "averaged", "output"):
         assert max(found[f"{name}/synchronised batch"]) < 1e-4, name
@@ -57,8 +70,8 @@ def test_synchronised_is_one_batch(tiny: Dataset, recipe: Recipe) -> None:
     assert max(found["replicas/synchronised"]) == 0
 
 
-def test_separate_is_ghost_batches_but_for_the_moving_statistics(tiny: Dataset) -> None:
-    found = compare(RECIPE, tiny, seed=1)
+def test_separate_is_ghost_batches_but_for_the_moving_statistics(bench: Workbench) -> None:
+    found = run(compare, bench, RECIPE, 1)
     for name in ("loss", "update", "averaged"):
         assert max(found[f"{name}/separate ghost"]) < 1e-4, name
     assert min(found["update/separate batch"]) > 0.1
@@ -67,40 +80,37 @@ def test_separate_is_ghost_batches_but_for_the_moving_statistics(tiny: Dataset) 
 
 
 @pytest.mark.parametrize(("replicated", "one"), [(synchronised, RECIPE), (separate, GHOST)])
-def test_a_whole_training(tiny: Dataset, replicated: Any, one: Recipe) -> None:
-    epochs: list[int] = []
-    found = replicated(RECIPE, tiny, 0, lambda: epochs.append(1))
-    alone = fit(one, tiny, 0)
-    assert len(epochs) == RECIPE.epochs
+def test_a_whole_training(bench: Workbench, replicated: Any, one: Recipe) -> None:
+    found, alone = run(replicated, bench, RECIPE), fit(bench, one)
     assert set(found) == {*METRICS, *TEST_METRICS}
+    assert {len(found[name]) for name in METRICS} == {RECIPE.epochs}
+    assert {len(found[name]) for name in TEST_METRICS} == {1}
     for name in ("loss", "val_loss_population", "test_loss_population"):
         assert found[name] == pytest.approx(alone[name], rel=1e-3), name
     same = found["val_loss"] == pytest.approx(alone["val_loss"], rel=1e-4)
     assert same == (replicated is synchronised)
 
 
-def test_dealt_by_class(tiny: Dataset) -> None:
-    (images, labels), _, _ = single._resident(tiny, RECIPE.train_size, RECIPE.validation)
+def test_dealt_by_class(bench: Workbench) -> None:
+    labels = bench.resident(RECIPE)[0][1].numpy()
     orders = [epoch_order(0, 0, 48)[start : start + 16] for start in (0, 16, 32)]
-    by_class = [order[np.argsort(labels.numpy()[order], kind="stable")] for order in orders]
-    pixels = scaling(RECIPE, tiny)
-    mine = replicas._on_replicas(RECIPE, tiny, 0, orders, synchronized=False, by_class=True)
-    program = replicas._program(GHOST, tiny)
-    ghosts = replicas._take(program, GHOST, (images, labels), pixels, 0, by_class)
+    by_class = [order[np.argsort(labels[order], kind="stable")] for order in orders]
+    mine = on_replicas(bench, RECIPE, 0, orders, synchronized=False, by_class=True)
+    ghosts = on_one_device(bench, GHOST, 0, by_class)
     assert [step.loss for step in mine] == pytest.approx([step.loss for step in ghosts], rel=1e-4)
-    chance = replicas._on_replicas(RECIPE, tiny, 0, orders, synchronized=False)
+    chance = on_replicas(bench, RECIPE, 0, orders, synchronized=False)
     assert [step.loss for step in mine] != pytest.approx([step.loss for step in chance], rel=1e-4)
 
 
 def test_it_is_stored(tiny: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     once = train(RECIPE, tiny, engine=separate_by_class)
-    monkeypatch.setattr(replicas, "_process", None)
+    monkeypatch.setattr(ReplicaProcess, "ask", None)
     again = train(RECIPE, tiny, engine=separate_by_class)
     assert [run.history for run in once] == [run.history for run in again]
 
 
-def test_divergence_ends_the_history(tiny: Dataset) -> None:
-    found = synchronised(RECIPE.but(learning_rate=1e30, epochs=3), tiny, 0)
+def test_divergence_ends_the_history(bench: Workbench) -> None:
+    found = run(synchronised, bench, RECIPE.but(learning_rate=1e30, epochs=3))
     assert len(found["loss"]) < 3
 
 
@@ -117,27 +127,27 @@ def test_divergence_ends_the_history(tiny: Dataset) -> None:
 )
 @pytest.mark.parametrize("one", [synchronised, compare])
 def test_what_cannot_be_dealt_is_refused(
-    tiny: Dataset, monkeypatch: pytest.MonkeyPatch, one: Any, recipe: Recipe, message: str
+    bench: Workbench, monkeypatch: pytest.MonkeyPatch, one: Any, recipe: Recipe, message: str
 ) -> None:
-    monkeypatch.setattr(replicas, "_process", None)  # not even started
+    monkeypatch.setattr(ReplicaProcess, "ask", None)  # not even asked
     with pytest.raises(ValueError, match=message):
-        one(recipe, tiny, 0)
+        run(one, bench, recipe)
 
 
 def test_it_says_why_the_other_process_broke_down(
     tiny: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    another = functools.cache(replicas._process.__wrapped__)
-    monkeypatch.setattr(replicas, "_process", another)
-    monkeypatch.setattr(replicas, "_SCRIPT", "raise SystemExit('no devices')")
-    with pytest.raises(RuntimeError, match=r"replicas broke down: no devices$"):
-        separate(RECIPE, tiny, 0)
-    assert not another.cache_info().currsize  # the next training starts one
+    monkeypatch.setattr(replica_process, "SCRIPT", "raise SystemExit('no devices')")
+    with Workbench(tiny) as bench:
+        with pytest.raises(RuntimeError, match=r"replicas broke down: no devices$"):
+            run(separate, bench, RECIPE)
+        assert process_of(bench).process is None  # the next training starts one
 
 
-def test_an_interrupt_ends_it(tiny: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    separate(RECIPE, tiny, 0)
-    process, _ = replicas._process()
+def test_an_interrupt_ends_it(bench: Workbench, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(separate, bench, RECIPE)
+    process = process_of(bench).process
+    assert process is not None
     assert process.poll() is None
 
     def interrupted(_: object) -> None:
@@ -146,7 +156,25 @@ def test_an_interrupt_ends_it(tiny: Dataset, monkeypatch: pytest.MonkeyPatch) ->
     with monkeypatch.context() as patch:
         patch.setattr("pickle.load", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            separate(RECIPE, tiny, 0)
+            run(separate, bench, RECIPE)
+    assert process.poll() is not None
+
+
+@pytest.mark.parametrize("how", ["closed", "forgotten"])
+def test_the_process_ends_with_the_bench(
+    how: str, tiny: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(replica_process, "SCRIPT", "import sys; sys.stdin.buffer.read()")
+    monkeypatch.setattr("pickle.load", lambda _: [])  # without waiting for an answer
+    bench = Workbench(tiny)
+    assert on_replicas(bench, RECIPE, 0, []) == []
+    process = process_of(bench).process
+    assert process is not None
+    assert process.poll() is None
+    if how == "closed":
+        bench.close()
+    del bench
+    gc.collect()
     assert process.poll() is not None
 
 

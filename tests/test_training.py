@@ -1,7 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
 import errno
-import importlib.util
 import io
 import itertools
 import json
@@ -11,19 +11,21 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any, NoReturn
 
 import numpy as np
 import pytest
 
 from bn_tutorial.data.dataset import Dataset
-from bn_tutorial.engines.single import signature
+from bn_tutorial.engines.program import program_key
 from bn_tutorial.networks import backend
 from bn_tutorial.recipe import Recipe
-from bn_tutorial.training import sweep
-from bn_tutorial.training.runs import Run, Runs, RunStore
-from bn_tutorial.training.sweep import run_key, train
+from bn_tutorial.training import progress
+from bn_tutorial.training.keys import run_key
+from bn_tutorial.training.provenance import Provenance
+from bn_tutorial.training.runs import Run, Runs
+from bn_tutorial.training.store import RunStore
+from bn_tutorial.training.sweep import train
 from tests import engines
 
 A = Recipe(epochs=2, batch_size=10)
@@ -81,16 +83,13 @@ def test_what_is_stored_is_not_trained_again(tiny: Dataset, calls: list[tuple[st
 def test_a_run_says_what_it_was_computed_with(tiny: Dataset) -> None:
     (run,) = train(A, tiny, engine=engines.counted)
     assert run.seed == 0
-    assert run.provenance["data"] == {
-        "digest": tiny.digest,
-        "source": "arrays given by the caller",
-        "sample": False,
-    }
-    assert run.provenance["engine"] == "tests.engines.counted"
-    assert run.provenance["device"] == backend.device()
-    assert set(run.provenance["versions"]) == {"keras", "tensorflow", "numpy"}
-    assert 0 <= run.provenance["seconds"] < 10
-    assert run.provenance["created"].endswith("+00:00")
+    made = run.provenance
+    assert made == dataclasses.replace(
+        Provenance.here(tiny, engine="tests.engines.counted"),
+        seconds=made.seconds,
+        created=made.created,
+    )
+    assert made.seconds is not None
 
 
 def test_runs_go_into_the_store_that_was_given(tiny: Dataset, tmp_path: Path, home: Path) -> None:
@@ -121,139 +120,6 @@ def test_a_run_that_diverges_does_not_stop_the_others(
     again = train([wild, A], tiny, seeds=range(2), engine=engines.counted)
     assert len(calls) == 4
     assert math.isnan(next(iter(again)).history["loss"][-1])
-
-
-# Keys
-
-
-def test_a_key_depends_on_recipe_seed_data_engine_versions_and_device(
-    tiny: Dataset, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    labels = tiny.y_train.copy()
-    labels[0] += 1
-    other = Dataset(tiny.x_train, labels, tiny.x_test, tiny.y_test)
-    keys = [
-        run_key(A, tiny, 0),
-        run_key(B, tiny, 0),
-        run_key(A.but(epochs=3), tiny, 0),
-        run_key(A, tiny, 1),
-        run_key(A, other, 0),
-        run_key(A, tiny, 0, engines.counted),
-        run_key(A, tiny, 0, engines.logged),
-    ]
-    assert (
-        run_key(A.but(), Dataset(tiny.x_train, tiny.y_train, tiny.x_test, tiny.y_test), 0)
-        == (keys[0])
-    )
-    versions = backend.versions()
-    with monkeypatch.context() as patched:
-        patched.setattr(backend, "versions", lambda: {**versions, "keras": "2.0"})
-        keys.append(run_key(A, tiny, 0))
-    with monkeypatch.context() as patched:
-        patched.setattr(backend, "device", lambda: "an abacus")
-        keys.append(run_key(A, tiny, 0))
-    code_digest = sweep._code_digest
-    for module in sweep._PASSED_THROUGH:
-        with monkeypatch.context() as patched:
-            patched.setattr(
-                sweep,
-                "_code_digest",
-                lambda other, module=module: "changed" if other is module else code_digest(other),
-            )
-            keys.append(run_key(A, tiny, 0))
-    assert len(set(keys)) == len(keys)
-    assert run_key(A, tiny, 0) == keys[0]
-
-
-def test_all_that_decides_on_the_numbers_is_in_the_key() -> None:
-    names = {module.__name__.removeprefix("bn_tutorial.") for module in sweep._PASSED_THROUGH}
-    expected = {
-        "networks.backend",
-        "networks.statistics",
-        "data.dataset",
-        "engines.single",
-        "recipe",
-    }
-    assert expected <= names
-
-
-CODE = '''
-def double(x):
-    y = 2 * x  
-    return {"a": y, "b": "text"}
-
-class Thing:
-    size = 3
-    def grow(self): self.size += 1
-'''  # fmt: skip
-SAME = '''
-"""A docstring of the module,
-over two lines."""
-# a comment
-def double(
-    x,  # another
-):
-    """Double it."""
-    y = (2 * x)
-
-    return {
-        'a': y, 'b': "text",
-    }
-class Thing:
-    """A thing."""
-    size = 3
-
-    def grow(self):
-        """Grow."""
-        self.size += 1
-'''
-
-
-def module_of(source: str, folder: Path) -> ModuleType:
-    """Return a module with this source."""
-    folder.mkdir()
-    path = folder / "written.py"
-    path.write_text(source)
-    spec = importlib.util.spec_from_file_location("written", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_the_digest_of_code_passes_over_what_changes_nothing(tmp_path: Path) -> None:
-    digest = sweep._code_digest(module_of(CODE, tmp_path / "a"))
-    assert sweep._code_digest(module_of(SAME, tmp_path / "b")) == digest
-
-
-@pytest.mark.parametrize(
-    ("old", "new"),
-    [
-        ("2 * x", "3 * x"),
-        ("2 * x", "x * 2"),
-        ("2 * x", "2.0 * x"),
-        ('"text"', '"Text"'),
-        ("size = 3", "size: int = 3"),
-        ("double", "doubled"),
-        ("self.size += 1", "return"),
-        ("return {", "x, {"),
-    ],
-)
-def test_the_digest_of_code_notices_what_may_change_something(
-    old: str, new: str, tmp_path: Path
-) -> None:
-    assert old in CODE
-    digest = sweep._code_digest(module_of(CODE, tmp_path / "a"))
-    other = sweep._code_digest(module_of(CODE.replace(old, new), tmp_path / "b"))
-    assert other != digest
-
-
-def test_an_engine_without_code_to_store_is_refused(tiny: Dataset) -> None:
-    namespace: dict[str, Any] = {"__name__": "nowhere"}
-    exec("def engine(recipe, data, seed, on_epoch): raise AssertionError", namespace)  # noqa: S102
-    with pytest.raises(ValueError, match="an engine must be defined in a module"):
-        train(A, tiny, engine=namespace["engine"])
 
 
 # What is refused before anything is trained
@@ -456,7 +322,7 @@ def test_a_terminal_shows_bars_and_keeps_the_lines(
 ) -> None:
     screen = io.StringIO()
     monkeypatch.setattr(screen, "isatty", lambda: True)
-    monkeypatch.setattr(sweep, "REPORT_TO", screen)
+    monkeypatch.setattr(progress, "REPORT_TO", screen)
     monkeypatch.setenv("TERM", "xterm")
     train([A, B], tiny, seeds=range(2), engine=engines.counted)
     assert "all 4 runs" in screen.getvalue()
@@ -470,7 +336,7 @@ def test_a_run_that_another_process_finished_meanwhile_is_taken_over(
 ) -> None:
     store = RunStore()
     key = run_key(A, tiny, 0, engines.counted)
-    theirs = Run(A, 0, engines.history(A, 5), {"seconds": 1.0})
+    theirs = Run(A, 0, engines.history(A, 5), Provenance.here(tiny))
     answers = iter([None, theirs])
     monkeypatch.setattr(store, "get", lambda asked: next(answers) if asked == key else None)
     assert list(train(A, tiny, store=store, engine=engines.counted)) == [theirs]
@@ -490,6 +356,6 @@ def test_runs_that_share_a_compiled_program_are_trained_one_after_the_other(
     ]
     train(recipes, tiny, (0, 1), engine=engines.counted)
     by_label = {one.label: one for one in recipes}
-    programs = [signature(by_label[label])[0] for label, _ in calls]
+    programs = [program_key(by_label[label])[0] for label, _ in calls]
     assert len(programs) == 48
     assert sum(one != two for one, two in itertools.pairwise(programs)) == 2

@@ -1,2 +1,3 @@
 from . import agreement as agreement
+from . import floor as floor
 from . import speed as speed

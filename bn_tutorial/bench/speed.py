@@ -7,34 +7,30 @@ arrays, build, compile, train and validate; the matrix products are compiled.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import statistics
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from bn_tutorial.bench import floor
 from bn_tutorial.data.dataset import Dataset
 from bn_tutorial.engines import notebook, single
-from bn_tutorial.networks import backend
-from bn_tutorial.networks.backend import tf
+from bn_tutorial.engines.program import Workbench
 from bn_tutorial.recipe import Recipe
+from bn_tutorial.training.provenance import Provenance
 from bn_tutorial.training.sweep import check_fits
-
-#: Trains for some epochs and calls what it is given after each.
-Contestant = Callable[[Callable[[], object]], object]
 
 
 @dataclasses.dataclass(frozen=True)
 class Ratio:
-    """How many times as long one contestant takes as another.
+    """How many times as long one candidate takes as another.
 
     Parameters
     ----------
@@ -57,7 +53,7 @@ class Ratio:
 
 @dataclasses.dataclass(frozen=True)
 class Measurement:
-    """The seconds of each contestant for one network and batch size.
+    """The seconds of each candidate for one network and batch size.
 
     Parameters
     ----------
@@ -112,32 +108,27 @@ class Benchmark:
     measurements : tuple of Measurement
         One for each network and batch size.
     epochs : int
-        How many epochs each contestant trained.
-    data : dict
-        The ``source`` and ``digest`` of the images, and whether they are the ``sample``.
-    device : str
-        What trained.
-    cores : int or None
-        Processor cores of the machine.
-    versions : dict of str to str
-        Of Python, Keras, TensorFlow and NumPy.
+        How many epochs each candidate trained.
+    provenance : Provenance
+        What they were made with, the processor's cores included.
     peak_memory : int or None
-        The most memory, in bytes, that the process has held so far, all three contestants
+        The most memory, in bytes, that the process has held so far, all three candidates
         together; None where the system does not tell.
     """
 
     measurements: tuple[Measurement, ...]
     epochs: int
-    data: dict[str, Any]
-    device: str
-    cores: int | None
-    versions: dict[str, str]
+    provenance: Provenance
     peak_memory: int | None
 
     def asdict(self) -> dict[str, Any]:
         """Return everything, ready for JSON."""
-        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        return {**fields, "measurements": [one.asdict() for one in self.measurements]}
+        return {
+            "measurements": [one.asdict() for one in self.measurements],
+            "epochs": self.epochs,
+            "provenance": self.provenance.asdict(),
+            "peak_memory": self.peak_memory,
+        }
 
 
 def bench(
@@ -161,7 +152,7 @@ def bench(
     batch_sizes : iterable of int
         Each is measured by itself.
     epochs : int
-        Epochs for each contestant.
+        Epochs for each candidate.
     norms : iterable of None or "batch"
         Which of the notebook's networks.
     report : callable
@@ -179,7 +170,7 @@ def bench(
         impossible. Nothing has been measured then.
     """
     recipes = [
-        Recipe(norm=norm, batch_size=size, epochs=epochs)
+        Recipe(batch_size=size, epochs=epochs).but(norm=norm)
         for norm in dict.fromkeys(norms)
         for size in dict.fromkeys(batch_sizes)
     ]
@@ -194,23 +185,20 @@ def bench(
     return Benchmark(
         measurements=tuple(_measure(recipe, data, report) for recipe in recipes),
         epochs=epochs,
-        data={"source": data.source, "digest": data.digest, "sample": data.is_sample},
-        device=backend.device(),
-        cores=os.cpu_count(),
-        versions={"python": ".".join(map(str, sys.version_info[:3])), **backend.versions()},
+        provenance=Provenance.here(data, cores=os.cpu_count()),
         peak_memory=_peak_memory(),
     )
 
 
 def table(result: Benchmark) -> Table:
     """Return the benchmark as a table for the terminal."""
-    memory = f", at most {result.peak_memory / 1e9:.1f} GB" if result.peak_memory else ""
-    made_with = ", ".join(f"{name} {version}" for name, version in result.versions.items())
-    warning = "\nOn so few images these times mean nothing." if result.data["sample"] else ""
+    memory = f"; at most {result.peak_memory / 1e9:.1f} GB" if result.peak_memory else ""
+    sample = result.provenance.is_sample
+    warning = "\nOn so few images these times mean nothing." if sample else ""
     found = Table(
         box=SIMPLE_HEAD,
         title=f"Seconds over {result.epochs} epochs, compilation and validation included",
-        caption=f"{result.data['source']}; {result.device}, {result.cores} cores{memory}; {made_with}."
+        caption=f"{result.provenance}{memory}."
         "\nIn brackets: the median epoch, or the smallest and largest ratio of an epoch." + warning,
         caption_justify="left",
     )
@@ -231,22 +219,18 @@ def table(result: Benchmark) -> Table:
 
 
 def _measure(recipe: Recipe, data: Dataset, report: Callable[[str], object]) -> Measurement:
-    # What an earlier measurement left compiled, or on the device, must be paid for again.
-    single._program.cache_clear()
-    single._resident.cache_clear()
-    operands = _operands(recipe, data)
-    steps, rest = divmod(len(data.x_train), recipe.batch_size)
-    contestants: dict[str, Contestant] = {
-        "notebook": lambda on_epoch: notebook.fit(recipe, data, 0, on_epoch),
-        "library": lambda on_epoch: single.fit(recipe, data, 0, on_epoch),
-        "floor": lambda on_epoch: _floor(operands, steps, rest, recipe.epochs, on_epoch),
-    }
     name = f"{_network(recipe.norm)}, batch size {recipe.batch_size}"
-    return Measurement(
-        recipe.norm,
-        recipe.batch_size,
-        _contest(contestants, recipe.epochs, lambda line: report(f"{name}, {line}")),
-    )
+    # A bench of its own: what is compiled, or brought to the device, must be paid for each time.
+    with Workbench(data) as bench:
+        candidates = {
+            "notebook": notebook.fit(bench, recipe, 0),
+            "library": single.fit(bench, recipe, 0),
+            "floor": floor.matmul_only(
+                floor.operands(recipe, data), len(data.x_train), recipe.epochs
+            ),
+        }
+        seconds = interleave(candidates, recipe.epochs, lambda line: report(f"{name}, {line}"))
+    return Measurement(recipe.norm, recipe.batch_size, seconds)
 
 
 def _network(norm: str | None) -> str:
@@ -256,130 +240,59 @@ def _network(norm: str | None) -> str:
 # Taking turns.
 
 
-def _contest(
-    contestants: Mapping[str, Contestant], epochs: int, report: Callable[[str], object]
+def interleave(
+    candidates: Mapping[str, Iterator[object]],
+    epochs: int,
+    report: Callable[[str], object],
+    clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, list[float]]:
-    """Let the contestants train an epoch each in turn; return the seconds of every epoch."""
-    seconds: dict[str, list[float]] = {name: [] for name in contestants}
-    turns = {name: _Turns(name, train) for name, train in contestants.items()}
-    try:
+    """Let the candidates train an epoch each in turn.
+
+    Parameters
+    ----------
+    candidates : mapping of str to iterator
+        Each takes a step after each epoch, and does nothing before it is asked to.
+    epochs : int
+        How many they train.
+    report : callable
+        Is given a line of text after each epoch.
+    clock : callable
+        Tells the seconds.
+
+    Returns
+    -------
+    dict of str to list of float
+        The seconds of every epoch; what comes after the last one belongs to it.
+
+    Raises
+    ------
+    RuntimeError
+        If a candidate trains for fewer epochs, or for more.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in candidates}
+
+    def advance(name: str) -> tuple[bool, float]:
+        started = clock()
+        ended = next(candidates[name], None) is None
+        return ended, clock() - started
+
+    with contextlib.ExitStack() as stack:
+        for one in candidates.values():
+            stack.callback(getattr(one, "close", lambda: None))
         for epoch in range(1, epochs + 1):
-            for name, turn in turns.items():
-                seconds[name].append(turn.next())
+            for name, values in seconds.items():
+                ended, needed = advance(name)
+                if ended:
+                    raise RuntimeError(f"the {name} stopped before its last epoch.")
+                values.append(needed)
             latest = ", ".join(f"{name} {values[-1]:.2f} s" for name, values in seconds.items())
             report(f"epoch {epoch} of {epochs}: {latest}")
-        for name, turn in turns.items():  # what comes after the last epoch belongs to it
-            seconds[name][-1] += turn.next()
-            if not turn.ended:
+        for name, values in seconds.items():
+            ended, needed = advance(name)
+            if not ended:
                 raise RuntimeError(f"the {name} trains for more than {epochs} epochs.")
-    finally:
-        for turn in turns.values():
-            turn.withdraw()
+            values[-1] += needed
     return seconds
-
-
-class _Turns:
-    """A contestant in a thread of its own, which runs while `next` waits and at no other time."""
-
-    def __init__(self, name: str, train: Contestant) -> None:
-        self.name, self.train = name, train
-        self.pool = ThreadPoolExecutor(max_workers=1)
-        self.future: Future[object] | None = None
-        self.begin, self.over = threading.Semaphore(0), threading.Semaphore(0)
-        self.withdrawn = False
-
-    @property
-    def ended(self) -> bool:
-        return self.future is not None and self.future.done()
-
-    def next(self) -> float:
-        """Run until the next epoch is over, or to the end; return the seconds it took."""
-        if self.ended:
-            raise RuntimeError(f"the {self.name} stopped before its last epoch.")
-        started = time.perf_counter()
-        if self.future is None:
-            self.future = self.pool.submit(self.train, self._pause)
-            self.future.add_done_callback(lambda _: self.over.release())
-        else:
-            self.begin.release()
-        self.over.acquire()
-        seconds = time.perf_counter() - started
-        if self.future.done():
-            self.future.result()  # raises what the contestant raised
-        return seconds
-
-    def _pause(self) -> None:
-        self.over.release()
-        self.begin.acquire()
-        if self.withdrawn:
-            raise SystemExit
-
-    def withdraw(self) -> None:
-        """End the thread; one that is in the middle of an epoch ends after it."""
-        self.withdrawn = True
-        self.begin.release()
-        self.pool.shutdown()
-
-
-# The floor.
-
-
-def _floor(
-    operands: Sequence[Any], steps: int, rest: int, epochs: int, on_epoch: Callable[[], object]
-) -> None:
-    products = tf.function(_products, jit_compile=True)
-    for _ in range(epochs):
-        for result in products(*operands, steps=steps, rest=rest):
-            result.numpy()  # waits for the device
-        on_epoch()
-
-
-def _operands(recipe: Recipe, data: Dataset) -> tuple[Any, ...]:
-    """Return a batch, the test images and both kernels, as random numbers.
-
-    A batch and the second kernel of spectral norm 1 keep the numbers in `_products` from
-    growing or dying away: NaN and denormal numbers may take another time.
-    """
-    random = np.random.default_rng(0)
-    features = int(np.prod(data.x_train.shape[1:]))
-    batch, test, first, second = (
-        random.standard_normal(shape, dtype=np.float32)
-        for shape in (
-            (recipe.batch_size, features),
-            (len(data.x_test), features),
-            (features, recipe.width),
-            (recipe.width, len(data.classes)),
-        )
-    )
-    unit = (array / np.linalg.norm(array, 2) for array in (batch, second))
-    return tuple(map(tf.constant, (next(unit), test, first, next(unit))))
-
-
-def _products(batch: Any, test: Any, first: Any, second: Any, steps: int, rest: int) -> Any:
-    """Do the matrix products of one epoch of the baseline and of its validation.
-
-    XLA would take a product that is the same in every step out of the loop, and drop one
-    that nobody reads. So the product in the place of the first kernel's gradient is the
-    first kernel of the next step, that of the second kernel's gradient is summed, and what
-    is returned depends on all of them. The sum, over as many numbers as the small second
-    kernel has, is the only thing here that is no matrix product.
-    """
-
-    def step(x: Any, first: Any, total: Any) -> tuple[Any, Any]:
-        hidden = x @ first
-        outputs = hidden @ second  # stands for its own gradient
-        total += tf.matmul(hidden, outputs, transpose_a=True)
-        hidden_gradient = tf.matmul(outputs, second, transpose_b=True)
-        return tf.matmul(x, hidden_gradient, transpose_a=True), total
-
-    _, first, total = tf.while_loop(
-        lambda index, *_: index < steps,
-        lambda index, first, total: (index + 1, *step(batch, first, total)),
-        (0, first, tf.zeros_like(second)),
-    )
-    if rest:
-        first, total = step(batch[:rest], first, total)
-    return test @ first @ second, total
 
 
 def _peak_memory() -> int | None:

@@ -1,31 +1,32 @@
-"""Several seeds of one recipe in one compiled program.
+"""Several seeds of one recipe in one compiled program: training vectorised over seeds.
 
 A step of a small dense network is little work for a GPU, so the networks of all seeds take each
 step together here: every variable is stacked along a leading axis of seeds, the forward pass is
 mapped over that axis, and the optimiser, which treats each number by itself, updates the whole
 stack. What is measured after an epoch, in large batches, is measured network by network by the
-functions of `bn_tutorial.engines.single`.
+functions of `bn_tutorial.engines.program`.
 """
 
 from __future__ import annotations
 
-import functools
-import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
-from bn_tutorial.data.dataset import Dataset
 from bn_tutorial.engines import single
-from bn_tutorial.engines.single import FIT_METRICS, METRICS, TEST_METRICS, History
+from bn_tutorial.engines.batches import batch, epoch_order, hits
+from bn_tutorial.engines.program import Program, Workbench, optimiser
+from bn_tutorial.engines.rows import Engine, Row
+from bn_tutorial.engines.single import FIT_METRICS, METRICS, TEST_METRICS
+from bn_tutorial.networks import backend
 from bn_tutorial.networks.backend import keras, tf
 from bn_tutorial.networks.statistics import sum_over_batches
-from bn_tutorial.recipe import Recipe
+from bn_tutorial.recipe import NORMALISERS, OPTIMISERS, Recipe
 
 
-def suits(recipe: Recipe) -> bool:
-    """Return whether a recipe can be trained in lockstep.
+def supports(recipe: Recipe) -> bool:
+    """Return whether the networks of several seeds can be trained together.
 
     Parameters
     ----------
@@ -35,43 +36,58 @@ def suits(recipe: Recipe) -> bool:
     Returns
     -------
     bool
-        True for a dense network that draws nothing at random in training: without dropout, and
-        with any normaliser but ``"noisy"``. TensorFlow would make random draws network
-        by network.
+        True for a dense network that draws nothing at random in training (without dropout, and
+        with any normaliser but ``"noisy"``), as TensorFlow would make random draws network by
+        network; and for an optimiser that treats each number by itself.
     """
-    return recipe.model == "mlp" and not recipe.dropout and recipe.norm != "noisy"
+    row = NORMALISERS.get(recipe.norm or "")
+    draws = recipe.dropout > 0 or (row is not None and row.random)
+    return recipe.model == "mlp" and not draws and OPTIMISERS[recipe.optimizer].elementwise
 
 
-def fit(
-    recipe: Recipe, data: Dataset, seed: int, on_epoch: Callable[[], object] = lambda: None
-) -> History:
+def usual_engine(recipe: Recipe) -> Engine:
+    """Return what trains a recipe if nothing else is asked for.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        What is to be trained.
+
+    Returns
+    -------
+    Engine
+        On a GPU `fit` of this module for recipes that it supports, of which `fit_together` trains
+        several seeds at a time; else `bn_tutorial.engines.single.fit`. It does not depend on how
+        many seeds are asked for, or missing, so that all runs of a recipe are of one engine.
+    """
+    return fit if backend.GPUS and supports(recipe) else single.fit
+
+
+def fit(bench: Workbench, recipe: Recipe, seed: int) -> Iterator[Row]:
     """Train one network as `fit_together` does.
 
     Parameters
     ----------
-    recipe, data, seed, on_epoch
+    bench, recipe, seed
         As in `bn_tutorial.engines.single.fit`.
 
-    Returns
-    -------
-    dict of str to list of float
-        What `bn_tutorial.engines.single.fit` returns.
+    Yields
+    ------
+    dict of str to float
+        What `bn_tutorial.engines.single.fit` yields.
 
     Raises
     ------
     ValueError
-        If the recipe does not suit.
+        If the recipe is not supported.
     """
-    (history,) = fit_together(recipe, data, [seed], on_epoch)
-    return history
+    for _, row in fit_together(bench, recipe, [seed]):
+        yield row
 
 
 def fit_together(
-    recipe: Recipe,
-    data: Dataset,
-    seeds: Sequence[int],
-    on_epoch: Callable[[], object] = lambda: None,
-) -> list[History]:
+    bench: Workbench, recipe: Recipe, seeds: Sequence[int]
+) -> Iterator[tuple[int, Row]]:
     """Train one network for each seed, all of them step by step together.
 
     Each network has the initial weights and the order of the images that it has in
@@ -79,110 +95,97 @@ def fit_together(
 
     Parameters
     ----------
+    bench : Workbench
+        Has the images.
     recipe : Recipe
-        What to train; it must suit (`suits`).
-    data : Dataset
-        The images.
+        What to train; it must be supported (`supports`).
     seeds : sequence of int
         One for each network.
-    on_epoch : callable
-        Is called after each epoch of each network.
 
-    Returns
-    -------
-    list of dict of str to list of float
-        For each seed what `bn_tutorial.engines.single.fit` returns. The history of a network whose loss
-        is no longer finite ends there, and the others go on.
+    Yields
+    ------
+    seed : int
+        Each of the seeds, in order, after each epoch.
+    row : dict of str to float
+        What `bn_tutorial.engines.single.fit` yields then. Networks do not touch each other, so
+        one that diverges is no reason to stop: leave out its rows from there on.
 
     Raises
     ------
     ValueError
-        If the recipe does not suit.
+        If the recipe is not supported.
     """
-    if not suits(recipe):
+    if not supports(recipe):
         raise ValueError(
-            f"{recipe.label!r} cannot be trained in lockstep, which takes model 'mlp' without "
-            "dropout and noise: train it with bn_tutorial.engines.single.fit."
+            f"{recipe.label!r} cannot be trained vectorised over seeds, which takes model 'mlp' "
+            "without dropout and noise, and an optimiser that treats each number by itself: train "
+            "it with bn_tutorial.engines.single.fit."
         )
-    shape, classes = data.x_train.shape[1:], len(data.classes)
-    program = _program(*single.signature(recipe), shape, classes, len(seeds))
-    train, validation, test = single._resident(data, recipe.train_size, recipe.validation)
-    held_in = [array[: recipe.validation] for array in train]
-    pixels = single.scaling(recipe, data)
+    program = bench.program_of(Vectorised, recipe, count=len(seeds))
+    train, validation, test = bench.resident(recipe)
+    held_in = train[0][: recipe.validation], train[1][: recipe.validation]
+    pixels = bench.pixel_statistics(recipe)
     program.start_all(recipe, seeds)
     run_epoch = program.train(recipe.batch_size)
-    histories: list[History] = [{} for _ in seeds]
-    going = list(range(len(seeds)))
     for epoch in range(recipe.epochs):
-        orders = [single.epoch_order(seed, epoch, len(train[1])) for seed in seeds]
+        orders = [epoch_order(seed, epoch, len(train[1])) for seed in seeds]
         losses, accuracies = run_epoch(*train, np.stack(orders, axis=1), *pixels)
-        for place in tuple(going):
-            history = histories[place]
-            program.look_at(place)
+        for index, seed in enumerate(seeds):
+            program.load_network(index)
             statistics = program.statistics(train[0], *pixels)
-            values = program.score(validation, pixels, statistics)
-            _note(history, METRICS, (losses[place], accuracies[place], *values))
+            scores = program.score(validation, pixels, statistics)
+            measured = float(losses[index]), float(accuracies[index]), *scores
+            row = dict(zip(METRICS, measured, strict=True))
             if recipe.validation:
-                _note(history, FIT_METRICS, program.score(held_in, pixels, statistics)[2:])
-            if not all(math.isfinite(history[name][-1]) for name in ("loss", "val_loss")):
-                going.remove(place)
-            if test is not None and (place not in going or epoch + 1 == recipe.epochs):
-                values = program.score(test, pixels, statistics, len(validation[1]))
-                _note(history, TEST_METRICS, values)
-            on_epoch()
-        if not going:
-            break
-    return histories
+                found = program.score(held_in, pixels, statistics)[2:]
+                row |= zip(FIT_METRICS, found, strict=True)
+            if test is not None and epoch + 1 == recipe.epochs:
+                found = program.score(test, pixels, statistics, len(validation[1]))
+                row |= zip(TEST_METRICS, found, strict=True)
+            yield seed, row
 
 
-def _note(history: History, names: Iterable[str], values: Iterable[Any]) -> None:
-    for name, value in zip(names, values, strict=True):
-        history.setdefault(name, []).append(float(value))
+class Vectorised(Program):
+    """A program whose epoch trains a stack of networks; its model is the one that was loaded.
 
+    Parameters
+    ----------
+    *args
+        As in `bn_tutorial.engines.program.Program`.
+    count : int
+        How many networks.
+    """
 
-class _Program(single._Program):
-    """A program whose epoch trains a stack of networks; its model is the one that is looked at."""
-
-    def __init__(
-        self, recipe: Recipe, jit: bool, shape: tuple[int, ...], classes: int, count: int
-    ) -> None:
-        super().__init__(recipe, jit, shape, classes)
+    def __init__(self, *args: Any, count: int) -> None:
+        super().__init__(*args)
+        recipe: Recipe = args[0]
         self.trained, self.state = (
             [_stack(variable, count) for variable in variables]
             for variables in (self.model.trainable_variables, self.model.non_trainable_variables)
         )
-        self.optimizer = keras.optimizers.get(recipe.optimizer)
-        if recipe.weight_decay or recipe.optimizer == "adamw":
-            self.optimizer.weight_decay = self.decay
-            others = [stack for stack in self.trained if "kernel" not in stack.name]
-            self.optimizer.exclude_from_weight_decay(others)
-        self.optimizer.build(self.trained)
-        self.fresh = [variable.numpy() for variable in self.optimizer.variables]
+        self.optimizer = optimiser(recipe, self.decay, self.trained)
+        fresh = [(one, one.numpy()) for one in self.optimizer.variables]
+        self.fresh = [*self.fresh[: len(self.model.variables)], *fresh]
 
     def start_all(self, recipe: Recipe, seeds: Sequence[int]) -> None:
         """Put all networks and the optimiser into the state in which a run begins."""
-        for place, seed in enumerate(seeds):
+        for index, seed in enumerate(seeds):
             self.start(recipe, seed)
             for stack, variable in self._pairs():
-                stack.value[place].assign(variable)
+                stack.value[index].assign(variable)
 
-    def look_at(self, place: int) -> None:
+    def load_network(self, index: int) -> None:
         """Give the model the variables of one network of the stack."""
         for stack, variable in self._pairs():
-            variable.assign(stack[place])
+            variable.assign(stack[index])
 
     def _pairs(self) -> Iterable[tuple[Any, Any]]:
         variables = (*self.model.trainable_variables, *self.model.non_trainable_variables)
         return zip((*self.trained, *self.state), variables, strict=True)
 
-    def _train_with(self, batch_size: int) -> Any:
-        """Return the epoch in batches of that size, a smaller last one in a call of its own.
-
-        Where XLA compiled these loops and a step after them together, that step was given the
-        variables as they were before the loop. (The programs of `bn_tutorial.engines.single` do not
-        show this: the tests hold them against Keras, or against themselves uncompiled.)
-        """
-        compiled = super()._train_with(batch_size)
+    def _train(self, batch_size: int) -> Any:
+        """Return the epoch in batches of that size, a smaller last one in a call of its own."""
+        compiled = super()._train(batch_size)
 
         def run_epoch(images: Any, labels: Any, orders: Any, *pixels: Any) -> Any:
             whole = len(orders) - len(orders) % batch_size
@@ -192,9 +195,17 @@ class _Program(single._Program):
 
         return run_epoch
 
-    def _train(
-        self, batch_size: int, images: Any, labels: Any, orders: Any, shift: Any, scale: Any
+    def epoch(
+        self,
+        batch_size: int,
+        images: Any,
+        labels: Any,
+        orders: Any,
+        pixel_mean: Any,
+        pixel_std: Any,
     ) -> Any:
+        """Train on the images in those orders, shape (images, networks); return sums, not means."""
+
         def forward(network: Any) -> Any:
             inputs, targets, *values = network
             variables = (self.model.trainable_variables, self.model.non_trainable_variables)
@@ -207,20 +218,18 @@ class _Program(single._Program):
                 outputs = self.model(inputs, training=True)
             losses = keras.losses.sparse_categorical_crossentropy(targets, outputs)
             state = [scope.get_current_value(variable) for variable in variables[1]]
-            return losses, single._hits(targets, outputs), state
+            return losses, hits(targets, outputs), state
 
         def step(positions: Any) -> Any:
             indices = tf.transpose(tf.gather(orders, positions))  # a row for each network
-            inputs, targets = (
-                single._batch(images, indices, shift, scale),
-                tf.gather(labels, indices),
-            )
+            inputs = batch(images, indices, pixel_mean, pixel_std)
+            targets = tf.gather(labels, indices)
             with tf.GradientTape() as tape:
                 stacks = [
                     [tf.convert_to_tensor(stack) for stack in part]
                     for part in (self.trained, self.state)
                 ]
-                losses, hits, state = tf.vectorized_map(
+                losses, right, state = tf.vectorized_map(
                     forward, (inputs, targets, *stacks), fallback_to_while_loop=False
                 )
                 # a network's weights move its own loss alone, so the sum has all the gradients
@@ -230,7 +239,7 @@ class _Program(single._Program):
             self.optimizer.apply(list(gradients), self.trained)
             for stack, value in zip(self.state, state, strict=True):
                 stack.assign(value)
-            return tf.reduce_sum(losses, axis=1), hits
+            return tf.reduce_sum(losses, axis=1), right
 
         zero = tf.zeros(orders.shape[1])
         return sum_over_batches(step, (zero, zero), tf.range(orders.shape[0]), batch_size)
@@ -244,10 +253,3 @@ def _stack(variable: Any, count: int) -> Any:
         dtype=variable.dtype,
         name=variable.name,
     )
-
-
-@functools.lru_cache(maxsize=1)
-def _program(
-    recipe: Recipe, jit: bool, shape: tuple[int, ...], classes: int, count: int
-) -> _Program:
-    return _Program(recipe, jit, shape, classes, count)

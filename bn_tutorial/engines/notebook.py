@@ -6,10 +6,15 @@ on the page about the notebook, and for its speed in the benchmark.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import queue
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from bn_tutorial.data.dataset import Dataset
+from bn_tutorial.engines.program import Workbench
+from bn_tutorial.engines.rows import Row
 from bn_tutorial.networks.backend import keras, tf
 from bn_tutorial.recipe import Recipe
 
@@ -57,27 +62,24 @@ def batch_normalized() -> keras.Sequential:
     return model
 
 
-def fit(
-    recipe: Recipe, data: Dataset, seed: int, on_epoch: Callable[[], object] = lambda: None
-) -> dict[str, list[float]]:
+def fit(bench: Workbench, recipe: Recipe, seed: int) -> Iterator[Row]:
     """Train the notebook's network: an engine for `bn_tutorial.train`.
 
     Parameters
     ----------
+    bench : Workbench
+        Has the images.
     recipe : Recipe
         The baseline, with or without batch normalisation, at any batch size and for any
         number of epochs; the notebook knows nothing else.
-    data : Dataset
-        The images.
     seed : int
         For the initial weights. The order of the images is Keras's own, and not reproducible.
-    on_epoch : callable
-        Is called after each epoch.
 
-    Returns
-    -------
-    dict of str to list of float
-        What Keras's ``history`` holds: ``loss``, ``accuracy``, ``val_loss``, ``val_accuracy``.
+    Yields
+    ------
+    dict of str to float
+        What Keras's ``history`` holds of an epoch: ``loss``, ``accuracy``, ``val_loss``,
+        ``val_accuracy``.
 
     Raises
     ------
@@ -87,14 +89,43 @@ def fit(
     known = Recipe(norm=recipe.norm, batch_size=recipe.batch_size, epochs=recipe.epochs)
     if recipe != known or recipe.norm not in (None, "batch"):
         raise ValueError(f"the notebook trains no network with {recipe.label}.")
+    # Keras's loop cannot be left between two epochs, so it runs in a thread that waits there
+    pause = _Pause()
+    with ThreadPoolExecutor(max_workers=1) as thread:
+        training = thread.submit(_fit, bench.data, recipe, seed, pause)
+        training.add_done_callback(lambda _: pause.rows.put(None))
+        try:
+            while (row := pause.rows.get()) is not None:
+                yield row
+                pause.over.release()
+        finally:
+            pause.cancelled = True
+            pause.over.release()
+        training.result()  # raises what the thread raised
+
+
+class _Pause(keras.callbacks.Callback):
+    """Hands over an epoch's row, and waits until the next epoch is asked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows: queue.SimpleQueue[Row | None] = queue.SimpleQueue()
+        self.over, self.cancelled = threading.Semaphore(0), False
+
+    def on_epoch_end(self, epoch: int, logs: Row | None = None) -> None:
+        self.rows.put({name: float(value) for name, value in (logs or {}).items()})
+        self.over.acquire()
+        self.model.stop_training = self.cancelled
+
+
+def _fit(data: Dataset, recipe: Recipe, seed: int, pause: _Pause) -> keras.callbacks.History:
     keras.utils.set_random_seed(seed)
     x_train, y_train, x_test, y_test = prepare(data)
     model = batch_normalized() if recipe.norm else baseline()
     # With a global seed, Keras would shuffle every epoch into the same order, so the same
     # batches would come again and again; a notebook that sets no seed does not do that.
     tf.random.set_seed(None)
-    batch_size, epochs = recipe.batch_size, recipe.epochs
-    callbacks = [keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: on_epoch())]
+    batch_size, epochs, callbacks = recipe.batch_size, recipe.epochs, [pause]
     # [fit]
     model.compile(optimizer="adam", loss="categorical_crossentropy", metrics=["accuracy"])
     history = model.fit(
@@ -107,4 +138,4 @@ def fit(
         verbose=0,
     )
     # [end]
-    return dict(history.history)
+    return history

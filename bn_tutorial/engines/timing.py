@@ -1,6 +1,6 @@
 """How long a step takes with and without a normaliser: in training, and at inference.
 
-All contestants take turns, call by call in one process, so that whatever else the machine does
+All candidates take turns, call by call in one process, so that whatever else the machine does
 hits them alike; what is compared is always of the same round.
 """
 
@@ -9,25 +9,27 @@ from __future__ import annotations
 import functools
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
-from bn_tutorial.data.dataset import Dataset
-from bn_tutorial.engines import single
-from bn_tutorial.engines.single import History
+from bn_tutorial.engines.batches import batch, epoch_order
+from bn_tutorial.engines.program import Workbench, suits_xla
+from bn_tutorial.engines.rows import Row, takes
 from bn_tutorial.networks.backend import keras, tf
 from bn_tutorial.networks.folding import fold
 from bn_tutorial.recipe import Recipe
 
-#: Calls of each contestant in a round. The fastest counts, as disturbances only ever add time.
+#: What each does in a turn, by name.
+Candidates = Mapping[str, Callable[[], Any]]
+
+#: Calls of each candidate in a round. The fastest counts, as disturbances only ever add time.
 CALLS = 5
 
 
-def steps(
-    recipe: Recipe, data: Dataset, seed: int, on_epoch: Callable[[], object] = lambda: None
-) -> History:
+@takes(math.inf)
+def steps(bench: Workbench, recipe: Recipe, seed: int) -> Iterator[Row]:
     """Time steps of a network without normaliser, with others, and with a folded one.
 
     It is compiled as `bn_tutorial.engines.single.fit` compiles it: by XLA, except that a convolutional
@@ -35,111 +37,142 @@ def steps(
 
     Parameters
     ----------
+    bench : Workbench
+        Has the images.
     recipe : Recipe
         The network, without a normaliser. ``epochs`` is the number of rounds, and
-        ``train_size`` the number of images that each call of a contestant goes through, in
+        ``train_size`` the number of images that each call of a candidate goes through, in
         batches of ``batch_size``; images left over are skipped.
-    data : Dataset
-        The images.
     seed : int
-        Fixes the initial weights, and in which order the contestants take their turns.
-    on_epoch : callable
-        Is called after each round.
+        Fixes the initial weights, and in which order the candidates take their turns.
 
-    Returns
-    -------
-    dict of str to list of float
-        For each contestant its milliseconds per step, in the fastest of `CALLS` calls of a round.
+    Yields
+    ------
+    dict of str to float
+        After each round, for each candidate its milliseconds per step in the fastest of `CALLS`
+        calls.
         ``train/none``, ``train/batch`` and ``train/layer`` are training steps with no, batch
         and layer normalisation: gathering and scaling the batch, both passes, the update.
         ``infer/none``, ``infer/batch`` and ``infer/folded`` are predictions for a batch of
-        scaled images; the last is what `bn_tutorial.networks.folding.fold` returns. Of the batch-normalised network there
-        are ``loss`` and ``accuracy`` on the batches of a round's last call in training; and
-        once, when it is folded after the first call, ``val_loss`` and ``val_accuracy`` in
-        inference mode, and ``difference``, the largest between a probability that it
-        predicts and what the folded one does.
+        scaled images; the last is what `bn_tutorial.networks.folding.fold` returns. Of the
+        batch-normalised network there are ``loss`` and ``accuracy`` on the batches of a round's
+        last call in training; and once, of when it is folded after the first call, ``val_loss``
+        and ``val_accuracy`` in inference mode, and ``difference``, the largest between a
+        probability that it predicts and what the folded one does.
 
     Raises
     ------
     ValueError
         If the recipe has a normaliser, or it cannot be folded where it would stand.
     """
-    return _time(recipe, data, seed, on_epoch, jit=single.suits_xla(recipe))
+    return _time(bench, recipe, seed, jit=suits_xla(recipe))
 
 
-def steps_without_xla(
-    recipe: Recipe, data: Dataset, seed: int, on_epoch: Callable[[], object] = lambda: None
-) -> History:
+@takes(math.inf)
+def steps_without_xla(bench: Workbench, recipe: Recipe, seed: int) -> Iterator[Row]:
     """Do as `steps`, but with TensorFlow graphs in all cases."""
-    return _time(recipe, data, seed, on_epoch, jit=False)
+    return _time(bench, recipe, seed, jit=False)
 
 
-def _time(
-    recipe: Recipe, data: Dataset, seed: int, on_epoch: Callable[[], object], jit: bool
-) -> History:
+def _time(bench: Workbench, recipe: Recipe, seed: int, jit: bool) -> Iterator[Row]:
     if recipe.norm is not None:
         raise ValueError(
             f"norm={recipe.norm!r} is impossible: it is None that others are held against."
         )
-    shape, classes, size = data.x_train.shape[1:], len(data.classes), recipe.batch_size
-    train, (images, labels), _ = single._resident(data, recipe.train_size, recipe.validation)
-    pixels = single.scaling(recipe, data)
-    count = len(train[1]) // size * size
+    train, validation, _ = bench.resident(recipe)
+    count = len(train[1]) // recipe.batch_size
+    indices = np.arange(count * recipe.batch_size, dtype=np.int32) % len(validation[1])
+    images = batch(validation[0], indices, *bench.pixel_statistics(recipe))
+    batches = tf.reshape(images, (count, recipe.batch_size, *images.shape[1:]))
+    labels = validation[1].numpy()[indices]
 
-    contestants: dict[str, Callable[[], Any]] = {}
-    models = {}
-    order = single.epoch_order(seed, 0, len(train[1]))[:count]
-    for norm in (None, "batch", "layer"):
-        one = recipe.but(norm=norm)
-        program = single._Program(single.signature(one)[0], jit, shape, classes)
-        program.start(one, seed)
-        name = norm or "none"
-        models[name] = program.model
-        contestants[f"train/{name}"] = functools.partial(
-            program.train(size), *train, order, *pixels
-        )
-        contestants[f"train/{name}"]()  # compiles, and moves the moving statistics
+    training, models = _training(bench, recipe, seed, jit)
     models["folded"] = fold(models["batch"])
-
-    positions = np.arange(count, dtype=np.int32) % len(labels)
-    batches = tf.reshape(single._batch(images, positions, *pixels), (-1, size, *shape))
-    outputs = {}
-    for name in ("none", "batch", "folded"):
-        predict = tf.function(
-            functools.partial(_predict, models[name]), jit_compile=jit, autograph=False
-        )
-        contestants[f"infer/{name}"] = functools.partial(predict, batches)
-        outputs[name] = predict(batches).numpy().reshape(count, classes)
-
-    targets = labels.numpy()[positions]
-    likelihoods = np.maximum(outputs["batch"][np.arange(count), targets], 1e-7)
-    history: History = {
-        "val_loss": [float(-np.log(likelihoods).mean())],
-        "val_accuracy": [float((outputs["batch"].argmax(axis=1) == targets).mean())],
-        "difference": [float(np.abs(outputs["folded"] - outputs["batch"]).max())],
+    predicting = _predicting(models, batches, jit)
+    outputs = {
+        name: predicting[f"infer/{name}"]().numpy().reshape(len(labels), -1)
+        for name in ("batch", "folded")
     }
+    once = _outcome(outputs["batch"], labels)
+    once["difference"] = float(np.abs(outputs["folded"] - outputs["batch"]).max())
+
     random = np.random.default_rng(seed)
-    for _ in range(recipe.epochs):
-        seconds, results = _round(contestants, random)
+    for index in range(recipe.epochs):
+        seconds, results = take_turns({**training, **predicting}, random)
         loss, accuracy = results["train/batch"]
-        values = {name: 1000 * value / (count // size) for name, value in seconds.items()}
-        for name, value in {**values, "loss": loss, "accuracy": accuracy}.items():
-            history.setdefault(name, []).append(float(value))
-        on_epoch()
-    return history
+        row = {name: 1000 * value / count for name, value in seconds.items()}
+        row |= {"loss": float(loss), "accuracy": float(accuracy)}
+        yield row | once if index + 1 == recipe.epochs else row
 
 
-def _round(
-    contestants: Mapping[str, Callable[[], Any]], random: np.random.Generator
+def _training(
+    bench: Workbench, recipe: Recipe, seed: int, jit: bool
+) -> tuple[Candidates, dict[str, keras.Model]]:
+    """Return what trains with each normaliser, compiled and called once, and the networks."""
+    train, _, _ = bench.resident(recipe)
+    pixels = bench.pixel_statistics(recipe)
+    count = len(train[1]) // recipe.batch_size * recipe.batch_size
+    order = epoch_order(seed, 0, len(train[1]))[:count]
+    candidates, models = dict[str, Callable[[], Any]](), {}
+    for norm in (None, "batch", "layer"):
+        one, name = recipe.but(norm=norm), norm or "none"
+        program = bench.program(one, jit=jit)
+        program.start(one, seed)
+        run = functools.partial(program.train(recipe.batch_size), *train, order, *pixels)
+        run()  # compiles, and moves the moving statistics
+        candidates[f"train/{name}"], models[name] = run, program.model
+    return candidates, models
+
+
+def _predicting(models: Mapping[str, keras.Model], batches: Any, jit: bool) -> Candidates:
+    """Return what predicts with each network, compiled and called once."""
+    candidates = dict[str, Callable[[], Any]]()
+    for name in ("none", "batch", "folded"):
+        predict = functools.partial(_predict, models[name])
+        compiled = tf.function(predict, jit_compile=jit, autograph=False)
+        compiled(batches)
+        candidates[f"infer/{name}"] = functools.partial(compiled, batches)
+    return candidates
+
+
+def _outcome(outputs: Any, labels: Any) -> Row:
+    likelihoods = np.maximum(outputs[np.arange(len(labels)), labels], 1e-7)
+    return {
+        "val_loss": float(-np.log(likelihoods).mean()),
+        "val_accuracy": float((outputs.argmax(axis=1) == labels).mean()),
+    }
+
+
+def take_turns(
+    candidates: Candidates,
+    random: np.random.Generator,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> tuple[dict[str, float], dict[str, Any]]:
-    """Let all take `CALLS` turns, in random order; return the least seconds and last results."""
-    seconds = dict.fromkeys(contestants, math.inf)
+    """Let all take `CALLS` turns, in random order.
+
+    Parameters
+    ----------
+    candidates : mapping of str to callable
+        What each does in a turn.
+    random : numpy.random.Generator
+        Draws the order.
+    clock : callable
+        Tells the seconds.
+
+    Returns
+    -------
+    seconds : dict of str to float
+        The least that each needed.
+    results : dict of str to object
+        What each returned last.
+    """
+    seconds = dict.fromkeys(candidates, math.inf)
     results = {}
     for _ in range(CALLS):
-        for name in random.permutation(list(contestants)):
-            started = time.perf_counter()
-            results[name] = tf.nest.map_structure(np.asarray, contestants[name]())  # waits
-            seconds[name] = min(seconds[name], time.perf_counter() - started)
+        for name in random.permutation(list(candidates)):
+            started = clock()
+            results[name] = tf.nest.map_structure(np.asarray, candidates[name]())  # waits
+            seconds[name] = min(seconds[name], clock() - started)
     return seconds, results
 
 

@@ -27,24 +27,17 @@ from numpy.typing import ArrayLike
 
 from bn_tutorial.evidence.verdicts import Interval, interval
 from bn_tutorial.figures.table import table
-from bn_tutorial.recipe import Recipe
+from bn_tutorial.recipe import NORMALISERS, Recipe
 from bn_tutorial.training.runs import Runs
 
 #: The colour of everything that is neither data nor line: the site replaces it in dark mode.
 INK = "#1f2328"
 INK_DARK = "#e6edf3"
 
-#: One colour per normaliser, clear on white as on a dark page; any two can be told apart by
-#: colour-blind readers (five are by Okabe & Ito, whose green and purple are too near to these
-#: blues and greys).
-COLORS = {
+#: One colour per normaliser; None is the network without.
+COLORS: dict[str | None, str] = {
     None: "#8a8f98",
-    "batch": "#0b84d8",
-    "layer": "#e69f00",
-    "group": "#1a7f5a",
-    "instance": "#b0307f",
-    "ghost": "#56b4e9",
-    "renorm": "#d55e00",
+    **{name: row.color for name, row in NORMALISERS.items()},
 }
 
 #: Settings for matplotlib; the site's build starts every script with them.
@@ -84,7 +77,7 @@ _INK_BY_SCHEME = (
 _DATA = '<metadata id="data">', "</metadata>"
 
 #: The normalisers that use moving statistics at inference.
-MOVING = ("batch", "ghost", "renorm")
+MOVING = tuple(name for name, row in NORMALISERS.items() if row.moving)
 
 #: What the metrics of a run are called on an axis, if nothing is held out for validation.
 NAMES = {

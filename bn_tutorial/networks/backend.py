@@ -43,10 +43,14 @@ def _without_chatter() -> Iterator[None]:
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+#: A run is computed by one core, on every machine, so its bits do not depend on their number.
+THREADS = int(os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1"))
 with _without_chatter():
     import keras
     import tensorflow as tf
 
+    tf.config.threading.set_intra_op_parallelism_threads(THREADS)
+    tf.config.threading.set_inter_op_parallelism_threads(THREADS)
     GPUS = tf.config.list_physical_devices("GPU")
     for _gpu in GPUS:
         tf.config.experimental.set_memory_growth(_gpu, True)
@@ -55,9 +59,12 @@ with _without_chatter():
 
 
 def device() -> str:
-    """Return the kind of device that trains: ``"cpu"`` or the GPU's name."""
+    """Return the kind of device that trains: ``"cpu"`` or the GPU's name.
+
+    Where ``TF_NUM_INTRAOP_THREADS`` asks for more than one thread, that is told, too.
+    """
     if not GPUS:
-        return "cpu"
+        return "cpu" if THREADS == 1 else f"cpu, {THREADS} threads"
     return str(tf.config.experimental.get_device_details(GPUS[0]).get("device_name", "gpu"))
 
 
@@ -66,4 +73,4 @@ def versions() -> dict[str, str]:
     return {name: metadata.version(name) for name in ("keras", "tensorflow", "numpy")}
 
 
-__all__ = ["GPUS", "device", "keras", "tf", "versions"]
+__all__ = ["GPUS", "THREADS", "device", "keras", "tf", "versions"]

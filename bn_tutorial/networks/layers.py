@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import pkgutil
 from collections.abc import Callable
 from typing import Any
 
 from bn_tutorial.networks.backend import keras, tf
-from bn_tutorial.recipe import DEFAULT_GROUPS
+from bn_tutorial.recipe import DEFAULT_GROUPS, NORMALISERS, Normaliser
 
 ops = keras.ops
 
@@ -26,8 +27,8 @@ def normalization(name: str, **options: Any) -> keras.layers.Layer:
         itself (Ba et al. 2016), over one channel of one image (Ulyanov et al. 2016) or over a
         group of its channels (Wu & He 2018).
     **options
-        Passed to the layer; `bn_tutorial.recipe.NORMS` lists them, except for the ``seed`` of
-        ``"noisy"``.
+        Passed to the layer; `bn_tutorial.recipe.NORMALISERS` lists them, except for the ``seed``
+        of ``"noisy"``.
 
     Returns
     -------
@@ -39,25 +40,17 @@ def normalization(name: str, **options: Any) -> keras.layers.Layer:
     ValueError
         If there is no normaliser of that name.
     """
-    match name:
-        case "batch":
-            return keras.layers.BatchNormalization(**options)
-        case "noisy":
-            return NoisyBatchNormalization(**options)
-        case "ghost":
-            return GhostBatchNormalization(**options)
-        case "renorm":
-            return keras.layers.BatchNormalization(renorm=True, **options)
-        case "layer":
-            return keras.layers.LayerNormalization(**options)
-        case "instance":
-            return keras.layers.GroupNormalization(groups=-1, **options)
-        case "group":
-            return keras.layers.GroupNormalization(**{"groups": DEFAULT_GROUPS, **options})
-    raise ValueError(
-        f"there is no normaliser {name!r}: "
-        "choose batch, noisy, ghost, renorm, layer, instance or group."
-    )
+    if name not in NORMALISERS:
+        *most, last = NORMALISERS
+        raise ValueError(f"there is no normaliser {name!r}: choose {', '.join(most)} or {last}.")
+    row = NORMALISERS[name]
+    usual = {"groups": DEFAULT_GROUPS} if "groups" in row.options else {}
+    return kind(row)(**{**usual, **row.fixed, **options})
+
+
+def kind(normaliser: Normaliser) -> type[keras.layers.Layer]:
+    """Return the class of a normaliser's layer."""
+    return pkgutil.resolve_name(normaliser.make)  # type: ignore[no-any-return]
 
 
 @keras.saving.register_keras_serializable("bn_tutorial")
@@ -133,7 +126,7 @@ class NoisyBatchNormalization(keras.layers.BatchNormalization):
     In training, the output y of example i and unit j (the last axis; each pixel or row of an
     example draws for itself) becomes s_ij · y + m_ij. In each step each unit draws
 
-    - μ_j from U(−m, m), with m = `mean`, and σ_j from U(1, `spread`), for the whole batch, then
+    - μ_j from U(−m, m), with m = `max_shift`, and σ_j from U(1, `max_scale`), for the whole batch, then
     - m_ij from U(μ_j − 0.1, μ_j + 0.1) and s_ij from N(σ_j, 0.1²), for each example.
 
     So the inputs of the next layer shift from step to step, which plain batch normalisation
@@ -142,9 +135,9 @@ class NoisyBatchNormalization(keras.layers.BatchNormalization):
 
     Parameters
     ----------
-    mean : float
+    max_shift : float
         The largest shift that a unit can draw; 0 or more.
-    spread : float
+    max_scale : float
         The largest factor that a unit can draw; 1 or more.
     seed : int or None
         Fixes the noise. None draws a seed.
@@ -159,10 +152,14 @@ class NoisyBatchNormalization(keras.layers.BatchNormalization):
     """
 
     def __init__(
-        self, mean: float = 0.5, spread: float = 1.25, seed: int | None = None, **kwargs: Any
+        self,
+        max_shift: float = 0.5,
+        max_scale: float = 1.25,
+        seed: int | None = None,
+        **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.mean, self.spread, self.seed = mean, spread, seed
+        self.max_shift, self.max_scale, self.seed = max_shift, max_scale, seed
         self.noise = True
         self.seed_generator = keras.random.SeedGenerator(seed)
 
@@ -173,9 +170,9 @@ class NoisyBatchNormalization(keras.layers.BatchNormalization):
             return outputs
         units, every = outputs.shape[-1:], ops.shape(outputs)
         centres = self._draw(tf.random.stateless_uniform, (2, *units))
-        shift = self.mean * (2.0 * centres[0] - 1.0)
+        shift = self.max_shift * (2.0 * centres[0] - 1.0)
         shift += JITTER * (2.0 * self._draw(tf.random.stateless_uniform, every) - 1.0)
-        scale = 1.0 + (self.spread - 1.0) * centres[1]
+        scale = 1.0 + (self.max_scale - 1.0) * centres[1]
         scale += JITTER * self._draw(tf.random.stateless_normal, every)
         return scale * outputs + shift
 
@@ -186,7 +183,7 @@ class NoisyBatchNormalization(keras.layers.BatchNormalization):
 
     def get_config(self) -> dict[str, Any]:
         """Return what is needed to build the layer anew."""
-        own = {"mean": self.mean, "spread": self.spread, "seed": self.seed}
+        own = {"max_shift": self.max_shift, "max_scale": self.max_scale, "seed": self.seed}
         return {**super().get_config(), **own}
 
 

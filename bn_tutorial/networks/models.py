@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import zlib
+from typing import Any
 
 from bn_tutorial.networks.backend import keras
 from bn_tutorial.networks.layers import ProjectedGRUCell, normalization
-from bn_tutorial.recipe import Recipe
+from bn_tutorial.recipe import NORMALISERS, Recipe
 
 SHAPE = (32, 32, 3)
 
@@ -44,7 +45,49 @@ def build(
         Takes images of shape (n, rows, columns, colours), float32, and gives class probabilities of shape
         (n, classes).
     """
-    layers = [keras.layers.Input(shape)]
+    return keras.Sequential([keras.layers.Input(shape), *_layers(recipe, seed, shape, classes)])
+
+
+def initial_values(recipe: Recipe, seed: int, model: keras.Sequential) -> list[tuple[Any, Any]]:
+    """Return what `build` draws at random for another seed, without building a model.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        Of the same architecture as the model.
+    seed : int
+        As in `build`.
+    model : keras.Sequential
+        What `build` returned.
+
+    Returns
+    -------
+    list of (variable, value)
+        Each kernel, and each state of a stream of dropout or noise, with the value that it would
+        have in a new model.
+    """
+    layers = _layers(recipe, seed, model.input_shape[1:], model.output_shape[-1])
+    values = []
+    for layer, other in zip(model.layers, layers, strict=True):
+        old, new = (getattr(one, "cell", one) for one in (layer, other))
+        for name, initializer in _DRAWN.items():
+            if hasattr(old, name):
+                variable = getattr(old, name)
+                value = getattr(new, initializer)(variable.shape, variable.dtype)
+                values.append((variable, value))
+        if hasattr(old, "seed_generator"):
+            values.append((old.seed_generator.state, new.seed_generator.state))
+    return values
+
+
+#: The variables that are drawn at random, and what draws them.
+_DRAWN = {"kernel": "kernel_initializer", "recurrent_kernel": "recurrent_initializer"}
+
+
+def _layers(
+    recipe: Recipe, seed: int, shape: tuple[int, ...], classes: int
+) -> list[keras.layers.Layer]:
+    layers = []
     match recipe.model:
         case "mlp":
             layers.append(keras.layers.Flatten())
@@ -56,7 +99,7 @@ def build(
         layers.append(keras.layers.GlobalAveragePooling2D())
     head = keras.initializers.GlorotUniform(seed=_seed(seed, "head"))
     layers.append(keras.layers.Dense(classes, activation="softmax", kernel_initializer=head))
-    return keras.Sequential(layers)
+    return layers
 
 
 def _hidden(recipe: Recipe, seed: int, index: int) -> list[keras.layers.Layer]:
@@ -104,7 +147,7 @@ def _hidden(recipe: Recipe, seed: int, index: int) -> list[keras.layers.Layer]:
 def _normalisers(norm: str, recipe: Recipe, seed: int, index: int) -> list[keras.layers.Layer]:
     options = dict(recipe.norm_options)
     per_step = options.pop("per_step", False)
-    if norm == "noisy":
+    if NORMALISERS[norm].random:
         options["seed"] = _seed(seed, f"noise {index}")
     layer = normalization(norm, **options)
     if not per_step:

@@ -1,6 +1,7 @@
 """Population statistics: what the moving statistics of batch normalisation estimate.
 
-The model stays as it is: weights, moving statistics and random states.
+Here alone they are computed: each batch's in training mode, and all of them together by a formula
+that loses no digits. The model stays as it is: weights, moving statistics and random states.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from bn_tutorial.networks.backend import keras, tf
+from bn_tutorial.recipe import NORMALISERS
 
 #: Images in each batch over which population statistics are averaged.
 BATCH = 1000
@@ -42,22 +44,43 @@ def sum_over_batches(step: Callable[[Any], Any], zero: Any, order: Any, size: in
     nest of tensors
         The sums.
     """
+    return over_batches(
+        lambda total, indices: tf.nest.map_structure(tf.add, total, step(indices)),
+        zero,
+        order,
+        size,
+    )
+
+
+def over_batches(step: Callable[[Any, Any], Any], start: Any, order: Any, size: int) -> Any:
+    """Go through consecutive batches of `order`; the last may be smaller.
+
+    Parameters
+    ----------
+    step : callable
+        Is given what the batch before left (at first `start`), and the indices of a batch, shape
+        (size,); returns what it leaves to the next.
+    start : nest of tensors
+        Of the shapes and dtypes that `step` returns.
+    order, size
+        As in `sum_over_batches`.
+
+    Returns
+    -------
+    nest of tensors
+        What the last batch left.
+    """
     whole = order.shape[0] - order.shape[0] % size
-    batches = tf.reshape(order[:whole], (-1, size))
-
-    def add(total: Any, more: Any) -> Any:
-        return tf.nest.map_structure(tf.add, total, more)
-
-    total = zero
+    batches, state = tf.reshape(order[:whole], (-1, size)), start
     if whole:
-        _, total = tf.while_loop(
+        _, state = tf.while_loop(
             lambda index, _: index < batches.shape[0],
-            lambda index, total: (index + 1, add(total, step(batches[index]))),
-            (0, zero),
+            lambda index, state: (index + 1, step(state, batches[index])),
+            (0, state),
         )
     if whole < order.shape[0]:
-        total = add(total, step(order[whole:]))
-    return total
+        state = step(state, order[whole:])
+    return state
 
 
 def even_batch(count: int, most: int = BATCH) -> int:
@@ -75,12 +98,9 @@ def population_statistics(
 ) -> Statistics:
     """Compute the statistics that the moving ones estimate, for the weights as they are.
 
-    Every layer's batch mean μ and variance σ² are averaged over `count` images, as
-    mean = E[μ] and variance = E[μ² + σ²] − E[μ]². Dropout is off, as it is at inference, and
-    every layer normalises by its batch's own statistics, ghost and renorm ones too.
-    Neither weights nor moving statistics are touched: Keras computes them in a stateless
-    scope in which the moving statistics start from zero, so that after one update they
-    are (1 − momentum) times the batch's own.
+    They are the mean and the variance of all that a layer is given, when each batch is normalised
+    by its own statistics (by ghost and renorm layers, too) and Dropout is off, as it is at
+    inference. Batches are put together by `merged`, in 64 bits.
 
     Parameters
     ----------
@@ -97,7 +117,12 @@ def population_statistics(
     Returns
     -------
     list of (mean, variance)
-        One pair per layer of `batch_norms`, each of shape (features,).
+        One pair per layer of `batch_norms`, each of shape (features,), float32.
+
+    Raises
+    ------
+    ValueError
+        If a layer gathers no statistics in training mode.
 
     References
     ----------
@@ -106,30 +131,90 @@ def population_statistics(
     layers = batch_norms(model)
     if not layers:
         return []
-    zeros = [
-        (tf.zeros_like(layer.moving_mean), tf.zeros_like(layer.moving_variance)) for layer in layers
-    ]
+    start = [(tf.zeros(layer.moving_mean.shape, tf.float64),) * 2 for layer in layers]
 
-    def moments(indices: Any) -> Statistics:
-        start = [
-            (variable, tf.zeros_like(variable))
-            for layer in layers
-            for variable in (layer.moving_mean, layer.moving_variance)
+    def add(state: tuple[Any, Statistics], indices: Any) -> tuple[Any, Statistics]:
+        seen, statistics = state
+        batch = [
+            (tf.cast(mean, tf.float64), tf.cast(variance, tf.float64))
+            for mean, variance in batch_statistics(model, images(indices))
         ]
-        with keras.StatelessScope(state_mapping=start) as scope:
-            model(images(indices), training=True)
-        share = indices.shape[0] / count
-        sums = []
-        for layer in layers:
-            mean = scope.get_current_value(layer.moving_mean) / (1 - layer.momentum)
-            variance = scope.get_current_value(layer.moving_variance) / (1 - layer.momentum)
-            sums.append((share * mean, share * (tf.square(mean) + variance)))
-        return sums
+        seen += indices.shape[0]
+        return seen, merged(statistics, batch, indices.shape[0] / seen)
 
     with deterministic(model):
         size = even_batch(count) if batch_size is None else min(batch_size, count)
-        sums = sum_over_batches(moments, zeros, tf.range(count), size)
-    return [(mean, tf.maximum(square - tf.square(mean), 0.0)) for mean, square in sums]
+        state = (tf.zeros((), tf.float64), start)
+        _, statistics = over_batches(add, state, tf.range(count), size)
+    return [
+        (tf.cast(mean, tf.float32), tf.cast(variance, tf.float32)) for mean, variance in statistics
+    ]
+
+
+def batch_statistics(model: keras.Model, images: Any) -> Statistics:
+    """Return the mean and the variance of one batch in each normaliser, in training mode.
+
+    Keras computes them in a stateless scope in which the moving statistics start from zero, so
+    that after one update they are (1 − momentum) times the batch's own.
+
+    Parameters
+    ----------
+    model : keras.Model
+        As in `population_statistics`.
+    images : tensor
+        A batch of its inputs.
+
+    Returns
+    -------
+    list of (mean, variance)
+        One pair per layer of `batch_norms`, each of shape (features,). With dropout and noise,
+        unless `deterministic` switches them off.
+
+    Raises
+    ------
+    ValueError
+        If a layer gathers no statistics in training mode.
+    """
+    layers = batch_norms(model)
+    moving = [(layer.moving_mean, layer.moving_variance) for layer in layers]
+    zeros = [(variable, keras.ops.zeros_like(variable)) for pair in moving for variable in pair]
+    with keras.StatelessScope(state_mapping=zeros) as scope:
+        model(images, training=True)
+    found = []
+    for layer, pair, (_, zero) in zip(layers, moving, zeros[::2], strict=True):
+        mean, variance = map(scope.get_current_value, pair)
+        if mean is zero:
+            raise ValueError(f"the layer {layer.name!r} gathers no statistics in training mode.")
+        found.append((mean / (1 - layer.momentum), variance / (1 - layer.momentum)))
+    return found
+
+
+def merged(one: Statistics, other: Statistics, share: Any) -> Statistics:
+    """Return the statistics of two sets of images together.
+
+    By the law of total variance; E[x²] − E[x]² is the same, but its digits cancel where a mean is
+    large beside the standard deviation.
+
+    Parameters
+    ----------
+    one, other : list of (mean, variance)
+        The statistics of each set.
+    share : float or scalar tensor
+        Which part of all images is in the second set.
+
+    References
+    ----------
+    Chan, Golub & LeVeque (1983), Algorithms for computing the sample variance.
+    """
+    return [
+        (
+            mean + share * (new_mean - mean),
+            variance
+            + share * (new_variance - variance)
+            + share * (1 - share) * (new_mean - mean) ** 2,
+        )
+        for (mean, variance), (new_mean, new_variance) in zip(one, other, strict=True)
+    ]
 
 
 def with_statistics(model: keras.Model, images: Any, statistics: Statistics) -> Any:
@@ -161,7 +246,9 @@ def with_statistics(model: keras.Model, images: Any, statistics: Statistics) -> 
 @contextlib.contextmanager
 def deterministic(model: keras.Model) -> Iterator[None]:
     """Let normalisers compute, in training mode, plain batch normalisation, without dropout."""
-    plain = {"rate": 0.0, "noise": False, "size": None, "renorm": False, "synchronized": False}
+    plain: dict[str, Any] = {"rate": 0.0, "synchronized": False}
+    for row in NORMALISERS.values():
+        plain |= row.plain
     changed = [
         (layer, name, getattr(layer, name))
         for layer in model.layers

@@ -1,19 +1,20 @@
-"""Where runs may be trained besides this process: in local processes, or on a Dask cluster."""
+"""Workers on other machines: a Dask cluster, as an executor."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import importlib.util
-import multiprocessing
 import os
-import signal
 import warnings
 from collections.abc import Iterator
-from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 
 #: Names the scheduler of the Dask cluster that trains what is trained without saying where.
-VARIABLE = "BN_TUTORIAL_DASK"
+DASK = "BN_TUTORIAL_DASK"
+
+#: How many worker processes train what is trained without saying where.
+WORKERS = "BN_TUTORIAL_WORKERS"
 
 #: For how long a scheduler may be silent.
 DASK_SECONDS = 5
@@ -23,34 +24,8 @@ class WorkerError(RuntimeError):
     """Workers cannot do what they were asked for; the message says what to do."""
 
 
-@contextlib.contextmanager
-def processes(count: int) -> Iterator[Executor]:
-    """Start worker processes on this machine, and end them afterwards.
-
-    Parameters
-    ----------
-    count : int
-        How many, from 1. Each is a process of its own with its own TensorFlow, and has its own
-        copy of the images in memory. It imports the script that starts it, so a script must do
-        so below ``if __name__ == "__main__":``.
-
-    Yields
-    ------
-    Executor
-        For `bn_tutorial.train`.
-    """
-    spawn = multiprocessing.get_context("spawn")  # TensorFlow does not survive a fork
-    with ProcessPoolExecutor(count, mp_context=spawn, initializer=_end_at_ctrl_c) as pool:
-        try:
-            yield pool
-        except KeyboardInterrupt:
-            pool.shutdown(cancel_futures=True)
-            raise
-
-
-def _end_at_ctrl_c() -> None:
-    """End at once and in silence: a terminal sends Ctrl-C to the workers, too."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+class NoWorkers(WorkerError):
+    """There can be no worker processes here."""
 
 
 @contextlib.contextmanager
@@ -127,7 +102,40 @@ async def _greet(address: str) -> None:
     await comm.close()
 
 
-def from_environment() -> contextlib.AbstractContextManager[Executor | None]:
-    """Return the Dask cluster that ``BN_TUTORIAL_DASK`` names, as `dask` does; else None."""
-    address = os.environ.get(VARIABLE)
-    return dask(address) if address else contextlib.nullcontext()
+@contextlib.contextmanager
+def given(executor: Executor | None) -> Iterator[Executor]:
+    """Yield the executor, or connect to the Dask cluster that ``BN_TUTORIAL_DASK`` names."""
+    if executor:
+        yield executor
+    else:
+        with dask(os.environ[DASK]) as cluster:
+            yield cluster
+
+
+def workers() -> int | None:
+    """Return how many workers ``BN_TUTORIAL_WORKERS`` asks for; None if it does not say.
+
+    Raises
+    ------
+    WorkerError
+        If it says something impossible.
+    """
+    text = os.environ.get(WORKERS)
+    if not text:
+        return None
+    if not text.isdecimal() or not int(text):
+        raise WorkerError(f"{WORKERS}={text} is impossible: it must be a whole number from 1.")
+    return int(text)
+
+
+def check() -> None:
+    """Check that the workers that the environment names, if any, can be had.
+
+    Raises
+    ------
+    WorkerError
+        If not; the message says what to do.
+    """
+    if workers() is None and os.environ.get(DASK):
+        with given(None):
+            pass

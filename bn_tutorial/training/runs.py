@@ -1,26 +1,20 @@
-"""Runs: what training leaves behind, in memory and on disk."""
+"""Runs: what training leaves behind."""
 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 import math
-import warnings
 from collections.abc import Iterable, Iterator
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from bn_tutorial import settings
 from bn_tutorial.recipe import Recipe
+from bn_tutorial.training.provenance import Provenance
 
 if TYPE_CHECKING:
     import pandas as pd
-
-FORMAT = 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,15 +29,14 @@ class Run:
         With which seed.
     history : dict of str to list of float
         Each metric after each epoch.
-    provenance : dict
-        What it was computed with: ``data`` (digest and source), ``device``, ``versions``,
-        ``engine``, ``seconds`` and ``created`` (UTC).
+    provenance : Provenance
+        What it was computed with, by which engine, when, and in how many seconds.
     """
 
     recipe: Recipe
     seed: int
     history: dict[str, list[float]]
-    provenance: dict[str, Any]
+    provenance: Provenance
 
     @property
     def diverged(self) -> bool:
@@ -95,8 +88,20 @@ class Runs:
             raise KeyError(f"no run of the recipe “{recipe.label}”")
         return Runs(found)
 
-    def final(self, metric: str) -> dict[int, float]:
-        """Return a metric after the last epoch, for each seed; NaN where the run diverged.
+    def final(self, metric: str) -> pd.Series[float]:
+        """Return a metric after the last epoch, by seed; NaN where the run diverged.
+
+        The difference of two such series pairs the seeds by itself.
+
+        Parameters
+        ----------
+        metric : str
+            Of the history.
+
+        Returns
+        -------
+        pandas.Series
+            Of float64, named like the metric; its index, ``seed``, is in the order of the runs.
 
         Raises
         ------
@@ -105,7 +110,11 @@ class Runs:
         """
         if len(self.recipes) != 1:
             raise ValueError("final() takes the runs of one recipe: choose it with of(recipe).")
-        return {run.seed: math.nan if run.diverged else run.history[metric][-1] for run in self}
+        import pandas as pd  # takes a second, which not every reader of runs needs
+
+        values = [math.nan if run.diverged else run.history[metric][-1] for run in self]
+        seeds = pd.Index([run.seed for run in self], name="seed")
+        return pd.Series(values, seeds, dtype="float64", name=metric)
 
     def curves(self, metric: str) -> npt.NDArray[np.float64]:
         """Return a metric's course, shape (runs, epochs); NaN after a run diverged."""
@@ -125,7 +134,7 @@ class Runs:
             The recipe's fields, ``seed``, ``epoch`` (from 1), each metric, ``diverged``. What
             was measured once stands in the row of the last epoch.
         """
-        import pandas as pd  # takes a second, which not every reader of runs needs
+        import pandas as pd
 
         return pd.DataFrame(
             [
@@ -145,98 +154,3 @@ class Runs:
                 for epoch in range(1, count + 1)
             ]
         )
-
-
-class RunStore:
-    """Runs on disk, one JSON file each, named by what the run was computed from.
-
-    Parameters
-    ----------
-    folder : Path or None
-        Where; None means ``runs`` in the storage folder.
-    """
-
-    def __init__(self, folder: Path | None = None) -> None:
-        self.folder = folder or settings.home() / "runs"
-
-    def path(self, key: str) -> Path:
-        """Return where the run of that key is, or would be, kept."""
-        return self.folder / f"{key}.json"
-
-    def get(self, key: str) -> Run | None:
-        """Return a run, or None if it is not stored.
-
-        A file that is truncated, edited by hand or of another format is set aside (if the
-        folder can be written) with a warning, and counts as not stored.
-        """
-        try:
-            text = self.path(key).read_text("utf-8")
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-        except (OSError, UnicodeDecodeError):
-            self._set_aside(key, "cannot be read")
-            return None
-        try:
-            return _parse(text)
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            self._set_aside(key, f"is not a run of this version ({error})")
-            return None
-
-    def _set_aside(self, key: str, reason: str) -> None:
-        try:
-            settings.set_aside(self.path(key), reason)
-        except settings.StorageError as error:
-            warnings.warn(f"{key}.json in {self.folder} {reason}; {error}", stacklevel=3)
-
-    def put(self, key: str, run: Run) -> None:
-        """Store a run.
-
-        Raises
-        ------
-        StorageError
-            If the folder cannot be written or the disk is full.
-        """
-        settings.write(self.path(key), lambda file: file.write(_text(run).encode()))
-
-    def keys(self) -> list[str]:
-        """Return the keys of what is stored."""
-        return sorted(path.stem for path in self.folder.glob("[!.]*.json"))
-
-    def runs(self) -> Runs:
-        """Return all that is stored."""
-        return Runs(run for key in self.keys() if (run := self.get(key)))
-
-    def clear(self) -> int:
-        """Delete all runs, and what was set aside; return how many runs there were.
-
-        Raises
-        ------
-        StorageError
-            If a file cannot be deleted.
-        """
-        count = len(self.keys())
-        settings.remove(self.folder)
-        return count
-
-
-def _text(run: Run) -> str:
-    content = {
-        "recipe": run.recipe.asdict(),
-        "seed": run.seed,
-        "history": run.history,
-        "provenance": run.provenance,
-    }
-    return json.dumps({"format": FORMAT, "checksum": _checksum(content), **content}, indent=1)
-
-
-def _parse(text: str) -> Run:
-    content = json.loads(text)
-    if content.pop("format") != FORMAT:
-        raise ValueError("another format")
-    if content.pop("checksum") != _checksum(content):
-        raise ValueError("its checksum does not fit")
-    return Run(**{**content, "recipe": Recipe(**content["recipe"])})
-
-
-def _checksum(content: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

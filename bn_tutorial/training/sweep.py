@@ -1,68 +1,47 @@
-"""Recipes and seeds in, runs out: what is stored is loaded, the rest is trained, here or by workers."""
+"""Recipes and seeds in, runs out: what is stored is loaded, the rest is trained."""
 
 from __future__ import annotations
 
-import ast
-import contextlib
-import dataclasses
-import datetime
-import functools
-import hashlib
-import inspect
 import itertools
-import json
+import os
 import pickle
-import platform
-import sys
-import threading
-import time
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import BrokenExecutor, CancelledError, Executor, as_completed
-from types import ModuleType
-from typing import IO, Any, Protocol, Self
-
-import numpy as np
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
+from concurrent.futures import (
+    FIRST_COMPLETED,
+    BrokenExecutor,
+    CancelledError,
+    Executor,
+    Future,
+    wait,
 )
 
-from bn_tutorial import recipe, settings
-from bn_tutorial.data import dataset
-from bn_tutorial.data.cifar10 import load_cifar10, source_of
+import numpy as np
+
+from bn_tutorial.data.cifar10 import source_of
 from bn_tutorial.data.dataset import Dataset
-from bn_tutorial.data.sources import DataError
-from bn_tutorial.engines import lockstep, probes, single
-from bn_tutorial.engines.single import signature
-from bn_tutorial.networks import backend, layers, models, statistics
+from bn_tutorial.engines import lockstep
+from bn_tutorial.engines.lockstep import usual_engine
+from bn_tutorial.engines.program import Workbench, program_key
+from bn_tutorial.engines.rows import Engine
+from bn_tutorial.networks import backend
 from bn_tutorial.recipe import Recipe
-from bn_tutorial.training import executors
-from bn_tutorial.training.executors import WorkerError
-from bn_tutorial.training.runs import FORMAT, Run, Runs, RunStore
+from bn_tutorial.training import executors, images, pool, schedule, worker
+from bn_tutorial.training.executors import NoWorkers, WorkerError
+from bn_tutorial.training.interrupt import ctrl_c
+from bn_tutorial.training.keys import run_key
+from bn_tutorial.training.progress import Report
+from bn_tutorial.training.runs import Run, Runs
+from bn_tutorial.training.schedule import Task, Wanted
+from bn_tutorial.training.store import RunStore
 
-#: The modules whose code decides what a run's numbers are.
-_PASSED_THROUGH = (backend, dataset, single, layers, models, probes, recipe, statistics)
+#: Seeds trained in one program; an interruption loses all of them.
+MAX_SEEDS_TOGETHER = 16
 
+#: Seconds of training for which it is worth to start worker processes.
+WORTH_WORKERS = 10
 
-#: How many seeds are trained together at most, as they are stored, or lost, together.
-MOST = 16
-
-#: Where progress goes; None means ``sys.stderr``.
-REPORT_TO: IO[str] | None = None
-
-
-class Engine(Protocol):
-    """What trains one network: `bn_tutorial.engines.single.fit`, or a function that can replace it."""
-
-    def __call__(
-        self, recipe: Recipe, data: Dataset, seed: int, on_epoch: Callable[[], object]
-    ) -> single.History:
-        """Train one network and return its history."""
+#: Seconds between two looks at whether somebody pressed Ctrl-C.
+LOOK = 0.2
 
 
 def train(
@@ -72,12 +51,15 @@ def train(
     *,
     store: RunStore | None = None,
     engine: Engine | None = None,
+    workers: int | None = None,
     executor: Executor | None = None,
 ) -> Runs:
     """Train every recipe with every seed; what is stored already is not trained again.
 
-    Each finished run is stored at once, so that whatever interrupts the rest loses nothing.
-    A run that diverges is recorded as such, and the others go on. Seeds that
+    Each run is computed by one core, and a worker process for each core trains one at a time. What
+    is returned does not depend on how many there are, to the last bit. Each finished run is stored
+    at once, so that whatever interrupts the rest loses nothing. A run that diverges is recorded as
+    such, and the others go on. On a GPU this process trains, and seeds that
     `bn_tutorial.engines.lockstep` trains together, at most 16, finish together.
 
     Parameters
@@ -91,11 +73,16 @@ def train(
     store : RunStore or None
         Where runs are kept; None means the storage folder.
     engine : callable or None
-        What trains a network. None means `usual_engine` of each recipe.
+        What trains a network. None means `bn_tutorial.engines.lockstep.usual_engine` of each
+        recipe.
+    workers : int or None
+        How many processes train at once; 1 is this process. None means what
+        ``BN_TUTORIAL_WORKERS`` says, and without that variable one for each core, if there is enough
+        to do and memory for them.
     executor : concurrent.futures.Executor or None
-        Whose workers train, each of them one run at a time; for instance what
-        `bn_tutorial.training.executors` opens. None means the Dask cluster that ``BN_TUTORIAL_DASK``
-        names, and without that variable this process.
+        Whose workers train instead, each of them one run at a time; for instance what
+        `bn_tutorial.training.executors.dask` opens. Without one, and without `workers`, it is the
+        Dask cluster that ``BN_TUTORIAL_DASK`` names, if it names one.
 
     Returns
     -------
@@ -105,8 +92,8 @@ def train(
     Raises
     ------
     ValueError
-        If a recipe does not fit the data, or there is no recipe or no seed. Nothing has
-        been trained then.
+        If a recipe does not fit the data, if there is no recipe or no seed, or if there are no
+        workers or two kinds of them. Nothing has been trained then.
     WorkerError
         If the workers cannot be reached, would not train as this process does, lack the images,
         or die, or if the connection to them is lost. Finished runs are kept.
@@ -117,275 +104,147 @@ def train(
         raise ValueError("there is nothing to train: give at least one recipe and one seed.")
     if not all(map(_is_seed, seeds)):
         raise ValueError(f"seeds={seeds} are impossible: they must be whole numbers from 0.")
+    if workers is not None and (executor or workers < 1):
+        raise ValueError(f"workers={workers} is impossible: from 1, and without an executor.")
     seeds = sorted({int(seed) for seed in seeds})
     for one in wanted:
         check_fits(one, data)
     store = store or RunStore()
-    keys = {(one, seed): run_key(one, data, seed, engine) for one in wanted for seed in seeds}
+    engines = {one: engine or usual_engine(one) for one in wanted}
+    keys = {(one, seed): run_key(one, data, seed, engines[one]) for one in wanted for seed in seeds}
     runs = {pair: run for pair, key in keys.items() if (run := store.get(key))}
-    missing = sorted((pair for pair in keys if pair not in runs), key=_compiled_together)
-    tasks = [_Task(*pair, keys[pair], engine or usual_engine(pair[0]), store) for pair in missing]
+    missing = sorted((pair for pair in keys if pair not in runs), key=_by_program)
+    tasks = [Task(*pair, keys[pair], engines[pair[0]], store) for pair in missing]
     if tasks:
-        given = contextlib.nullcontext(executor) if executor else executors.from_environment()
-        with given as workers, _Report(tasks) as report:
-            if workers:
-                trained = _train_there(workers, tasks, data, report)
-            else:
-                trained = _train_here(tasks, data, report)
+        trained = _train(tasks, data, workers, executor)
         runs |= {(run.recipe, run.seed): run for run in trained}
     return Runs(runs[pair] for pair in keys)
 
 
-@dataclasses.dataclass(frozen=True)
-class _Task:
-    """A run to be trained, and where it is kept."""
-
-    recipe: Recipe
-    seed: int
-    key: str
-    engine: Engine
-    store: RunStore
-
-    def keep(self, run: Run, unstored: Callable[[settings.StorageError], object]) -> None:
-        try:
-            self.store.put(self.key, run)
-        except settings.StorageError as error:
-            unstored(error)
-
-
 def _train(
-    tasks: list[_Task],
-    data: Dataset,
-    on_epoch: Callable[[], object] = lambda: None,
-    unstored: Callable[[settings.StorageError], object] = lambda error: None,
+    tasks: list[Task], data: Dataset, workers: int | None, executor: Executor | None
 ) -> list[Run]:
-    """Train and store runs that go together; for what another process is training, wait."""
-    with contextlib.ExitStack() as alone:
-        for task in tasks:
-            alone.enter_context(_alone(task.store, task.key))
-        runs = {task.key: run for task in tasks if (run := task.store.get(task.key))}
-        missing = [task for task in tasks if task.key not in runs]
-        if missing:
-            one, seeds = missing[0], [task.seed for task in missing]
-            started = time.perf_counter()
-            if len(seeds) > 1:
-                histories = lockstep.fit_together(one.recipe, data, seeds, on_epoch)
-            else:
-                histories = [one.engine(one.recipe, data, one.seed, on_epoch)]
-            seconds = (time.perf_counter() - started) / len(seeds)
-            for task, history in zip(missing, histories, strict=True):
-                made = _provenance(data, task.engine, seconds)
-                runs[task.key] = Run(task.recipe, task.seed, history, made)
-                task.keep(runs[task.key], unstored)
-        return [runs[task.key] for task in tasks]
+    """Choose who trains, and have it done."""
+    count = workers or executors.workers()
+    if executor or (count is None and os.environ.get(executors.DASK)):
+        with executors.given(executor) as others, Report(tasks) as report:
+            return _train_there(others, tasks, data, report)
+    with Report(tasks) as report:
+        if (count or _usual_workers(tasks, data)) > 1:
+            try:
+                mine = pool.shared(count or schedule.usual_workers())
+                return _train_there(mine, tasks, data, report)
+            except (NoWorkers, OSError) as error:
+                report.say(f"No worker processes here ({error}), so this process trains.")
+        return _train_here(tasks, data, report)
 
 
-def _train_here(tasks: list[_Task], data: Dataset, report: _Report) -> list[Run]:
-    def together(task: _Task) -> tuple[Recipe, int | None]:
+def _usual_workers(tasks: list[Task], data: Dataset) -> int:
+    """Return how many workers train if nobody says so."""
+    if backend.GPUS:
+        return 1
+    programs = {program_key(task.recipe) for task in tasks}
+    training = sum(schedule.seconds(task.recipe, data) for task in tasks)
+    seconds = schedule.COMPILING * len(programs) + training
+    worth_it = pool.running() or (len(tasks) > 1 and seconds > WORTH_WORKERS)
+    return schedule.usual_workers() if worth_it else 1
+
+
+def _train_here(tasks: list[Task], data: Dataset, report: Report) -> list[Run]:
+    def together(task: Task) -> tuple[Recipe, int | None]:
         return task.recipe, None if task.engine is lockstep.fit else task.seed
 
     runs = []
-    for _, group in itertools.groupby(tasks, together):
-        company = list(group)
-        for start in range(0, len(company), MOST):
-            part = company[start : start + MOST]
-            report.begin(part)
-            for run in _train(part, data, report.epoch, report.unstored):
-                report.end(run)
-                runs.append(run)
+    with Workbench(data) as bench, ctrl_c(at_once=True) as check:
+        for _, group in itertools.groupby(tasks, together):
+            many = list(group)
+            for start in range(0, len(many), MAX_SEEDS_TOGETHER):
+                part = many[start : start + MAX_SEEDS_TOGETHER]
+                bar = report.bar(part)
+
+                def tell(epochs: int, show: Callable[[int], object] = bar) -> None:
+                    check()
+                    show(epochs)
+
+                trained = worker.train_together(part, bench, tell, report.unstored)
+                bar.end()
+                for run in trained:
+                    report.finished(run)
+                runs += trained
     return runs
 
 
-def _train_there(
-    executor: Executor, tasks: list[_Task], data: Dataset, report: _Report
-) -> list[Run]:
-    """Let workers train; cancel what has not begun at an error (at Ctrl-C, the executor's owner does).
+def _train_there(executor: Executor, tasks: list[Task], data: Dataset, report: Report) -> list[Run]:
+    """Let workers train; after an error, cancel the runs that have not started.
 
     A worker stores its run itself, as it may outlive this process. If it cannot, or its folder
     of that name is another one, the run is stored here.
     """
-    settings = {used: _setting(used) for used in {task.engine for task in tasks}}
-    for used, setting in settings.items():
-        if setting["engine"].startswith("__main__.") or used.__qualname__ != used.__name__:  # type: ignore[attr-defined]
-            raise ValueError("workers cannot import this engine: make it a function of a module.")
-    # packed here, so that a worker without one of these classes can say so
-    images = pickle.dumps(source_of(data) or data)
-    runs, futures = [], {}
-    _IMAGES[data.digest] = data  # for workers that are threads
+    packed = {task: worker.pack(task) for task in tasks}
+    local = isinstance(executor, pool.Workers)
+    where = pickle.dumps(images.lend(data) if local else source_of(data) or data)
+    futures: dict[Future[Run], Task] = {}
+    bars = {task: report.bar([task]) for task in tasks}
+    runs = []
     try:
-        for task in tasks:
-            packed = pickle.dumps((settings[task.engine], task))
-            futures[executor.submit(_work, packed, images, data.digest)] = task
-        for future in as_completed(futures):
-            task, run = futures[future], future.result()
-            if not task.store.path(task.key).exists():
-                task.keep(run, report.unstored)
-            report.epoch(run.recipe.epochs)  # workers do not tell of each
-            report.end(run)
-            runs.append(run)
+        with worker.lent(data), ctrl_c(at_once=False) as check:
+            for task in tasks:
+                asked = packed[task], where, data.digest
+                if isinstance(executor, pool.Workers):
+                    wanted = _wanted(task, data)
+                    future = executor.send(worker.work, *asked, tell=bars[task], wanted=wanted)
+                else:
+                    future = executor.submit(worker.work, *asked)
+                futures[future] = task
+                check()
+            for future in _finished(futures, check):
+                task, run = futures[future], future.result()
+                if not task.store.path(task.key).exists():
+                    worker.keep(task, run, report.unstored)
+                bars[task].end()
+                report.finished(run)
+                runs.append(run)
     except BrokenExecutor as error:
         raise WorkerError(
-            "a worker process died (was it killed, is memory short, or does the script that "
-            'starts workers lack if __name__ == "__main__"?): what is finished is kept, so run '
-            "again, if need be with fewer workers."
+            "a worker process died (was it killed, or is memory short?): what is finished is kept, "
+            "so run again, if need be with fewer workers."
         ) from error
     except CancelledError as error:
         raise WorkerError(
             "the connection to the workers was lost: what is finished is kept, so run again when "
             "they can be reached."
         ) from error
-    except Exception:
+    except BaseException as error:
+        if isinstance(executor, pool.Workers) and isinstance(error, KeyboardInterrupt):
+            executor.abandon(futures)
         for future in futures:
             future.cancel()
         raise
-    finally:
-        _IMAGES.pop(data.digest, None)
     return runs
 
 
-#: A worker's threads share compiled programs and their variables, so they take turns.
-_ONE_AT_A_TIME = threading.Lock()
-
-#: The images on which a worker has trained last, by digest.
-_IMAGES: dict[str, Dataset] = {}
-
-
-def _work(packed: bytes, images: bytes, digest: str) -> Run:
-    """Do, in a worker, what the client would have done; `images` are, or name, those of `digest`."""
-    same = "install the same versions there and here."
-    with _ONE_AT_A_TIME:
-        try:
-            setting, task = pickle.loads(packed)
-        except (ImportError, AttributeError) as error:
-            raise WorkerError(f"a worker lacks what a run needs ({error}): {same}") from error
-        found = _differences(setting, _setting(task.engine))
-        if found:
-            raise WorkerError(
-                f"a worker would not train as this process does ({', '.join(found)}): {same}"
-            )
-        if digest not in _IMAGES:
-            try:
-                given = pickle.loads(images)
-                loaded = load_cifar10(given) if isinstance(given, str) else given
-            except DataError as error:
-                raise WorkerError(
-                    f"a worker has no images ({str(error).rstrip('.')}): run “bn-tutorial data” "
-                    "on its machine."
-                ) from error
-            _IMAGES.clear()
-            _IMAGES[digest] = loaded
-        (run,) = _train([task], _IMAGES[digest])
-        return run
-
-
-def usual_engine(recipe: Recipe) -> Engine:
-    """Return what trains a recipe if nothing else is asked for.
-
-    Parameters
-    ----------
-    recipe : Recipe
-        What is to be trained.
-
-    Returns
-    -------
-    callable
-        On a GPU `bn_tutorial.engines.lockstep.fit` for recipes that suit it, which `train` gives several
-        seeds at a time; else `bn_tutorial.engines.single.fit`. It does not depend on how many seeds
-        are asked for, or missing, so that all runs of a recipe are of one engine.
-    """
-    return lockstep.fit if backend.GPUS and lockstep.suits(recipe) else single.fit
-
-
-def run_key(recipe: Recipe, data: Dataset, seed: int, engine: Engine | None = None) -> str:
-    """Return the name under which a run is stored: a digest of all that it depends on.
-
-    That is the recipe, the seed, the data's contents, the code that training passes through
-    (comments and docstrings aside), the engine, the versions of Keras, TensorFlow and NumPy,
-    and the kind of device. Without an engine it is the key for `usual_engine`.
-    """
-    setting = _setting(engine or usual_engine(recipe))
-    parts = [
-        FORMAT,
-        recipe.digest,
-        seed,
-        data.digest,
-        setting["device"],
-        setting["versions"],
-        *setting["code"].values(),
-        setting["engine"],
-    ]
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
-
-
-def _setting(engine: Engine) -> dict[str, Any]:
-    """Return what a run depends on besides recipe, seed and data."""
-    modules = {module.__name__: module for module in _PASSED_THROUGH}
-    return {
-        "device": backend.device(),
-        "python": ".".join(platform.python_version_tuple()[:2]),
-        "versions": backend.versions(),
-        "code": {
-            **{name: _code_digest(module) for name, module in modules.items()},
-            "the engine": _code_digest(inspect.getmodule(engine)),
-        },
-        "engine": _engine_name(engine),
-    }
-
-
-def _differences(here: dict[str, Any], there: dict[str, Any]) -> list[str]:
-    """Say in what the settings of a client and of its worker differ."""
-    mine, its = (
-        {
-            "the device": one["device"],
-            "the engine": one["engine"],
-            "python": one["python"],
-            **one["versions"],
-        }
-        for one in (here, there)
+def _wanted(task: Task, data: Dataset) -> Wanted:
+    program, jit = program_key(task.recipe)
+    return Wanted(
+        schedule.seconds(task.recipe, data),
+        (task.engine.__name__, program, jit, task.recipe.batch_size, task.recipe.train_size),
+        schedule.cores_of(task.engine),
     )
-    found = [
-        f"{name} is {its.get(name)} there and {value} here"
-        for name, value in mine.items()
-        if value != its.get(name)
-    ]
-    return found or [  # each Python digests the same code in its own way
-        f"the code of {name} differs"
-        for name, digest in here["code"].items()
-        if digest != there["code"].get(name)
-    ]
 
 
-@functools.cache  # of the code as it was imported, whatever becomes of the file
-def _code_digest(module: ModuleType | None) -> str:
-    if module is None or not getattr(module, "__file__", None):
-        raise ValueError("an engine must be defined in a module, so that its code can be stored.")
-    tree = ast.parse(inspect.getsource(module))
-    for node in ast.walk(tree):
-        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)):
-            first_is_docstring = ast.get_docstring(node) is not None
-            node.body = node.body[first_is_docstring:]
-    return hashlib.sha256(ast.dump(tree).encode()).hexdigest()
+def _finished(futures: Iterable[Future[Run]], check: Callable[[], None]) -> Iterator[Future[Run]]:
+    """Yield futures as they are done, and look out for Ctrl-C meanwhile."""
+    pending = set(futures)
+    while pending:
+        done, pending = wait(pending, LOOK, FIRST_COMPLETED)
+        check()
+        yield from done
 
 
-def _engine_name(engine: Engine) -> str:
-    return f"{inspect.getmodule(engine).__name__}.{engine.__name__}"  # type: ignore[union-attr,attr-defined]
-
-
-def _provenance(data: Dataset, engine: Engine, seconds: float) -> dict[str, object]:
-    return {
-        "data": {"digest": data.digest, "source": data.source, "sample": data.is_sample},
-        "device": backend.device(),
-        "versions": backend.versions(),
-        "engine": _engine_name(engine),
-        "seconds": round(seconds, 2),
-        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-    }
-
-
-def _compiled_together(pair: tuple[Recipe, int]) -> tuple[object, ...]:
-    """Sort what shares a compiled program, and then what shares the images, side by side."""
+def _by_program(pair: tuple[Recipe, int]) -> tuple[object, ...]:
+    """Sort key: runs of one compiled program, then of one subset, follow each other."""
     one, seed = pair
-    program, _ = signature(one)
+    program, _ = program_key(one)
     return (one.model, program.digest, one.batch_size, one.train_size or 0, one.digest, seed)
 
 
@@ -417,75 +276,3 @@ def check_fits(recipe: Recipe, data: Dataset) -> None:
         raise ValueError(
             f"batch_size={recipe.batch_size} is impossible: there are {count} training images{rest}."
         )
-
-
-@contextlib.contextmanager
-def _alone(store: RunStore, key: str) -> Iterator[None]:
-    """Let one process at a time train this run; go on without if the store is unwritable."""
-    with contextlib.ExitStack() as stack:
-        with contextlib.suppress(settings.StorageError):
-            stack.enter_context(settings.lock(store.path(key)))
-        yield
-
-
-class _Report:
-    """Progress: bars on a terminal, else a line for each run, both on stderr."""
-
-    def __init__(self, tasks: list[_Task]) -> None:
-        self.file = REPORT_TO or sys.stderr
-        self.console = Console(file=self.file, soft_wrap=True, highlight=False)
-        self.bars = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TextColumn("{task.completed:.0f}/{task.total:.0f} epochs"),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            console=self.console,
-            transient=True,
-            disable=not self.console.is_terminal,
-        )
-        self.count, self.done = len(tasks), 0
-        epochs = sum(task.recipe.epochs for task in tasks)
-        self.overall = self.bars.add_task(f"all {self.count} runs", total=epochs)
-        self.current: TaskID | None = None
-
-    def __enter__(self) -> Self:
-        self.bars.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self.bars.stop()
-        if kind is KeyboardInterrupt:
-            self.say(f"Interrupted: {self.done} of {self.count} runs are finished and kept.")
-
-    def begin(self, tasks: list[_Task]) -> None:
-        one, seeds = tasks[0].recipe, ", ".join(str(task.seed) for task in tasks)
-        label = f"{one.label}, seed{'s' if len(tasks) > 1 else ''} {seeds}"
-        if self.current is not None:
-            self.bars.remove_task(self.current)
-        self.current = self.bars.add_task(label, total=len(tasks) * one.epochs)
-
-    def epoch(self, count: int = 1) -> None:
-        for bar in (self.current, self.overall):
-            if bar is not None:
-                self.bars.advance(bar, count)
-
-    def end(self, run: Run) -> None:
-        self.done += 1
-        images = "validation" if run.recipe.validation else "test"
-        right = f"{run.history['val_accuracy'][-1]:.1%} of the {images} images right"
-        outcome = "diverged" if run.diverged else right
-        self.say(
-            f"[{self.done}/{self.count}] {run.recipe.label}, seed {run.seed}: "
-            f"{outcome}, {run.provenance['seconds']:.0f} s"
-        )
-
-    def unstored(self, error: settings.StorageError) -> None:
-        self.say(f"This run is not stored: {error}")
-
-    def say(self, line: str) -> None:
-        if self.console.is_terminal:
-            self.console.print(line, markup=False)
-        else:
-            print(line, file=self.file)

@@ -1,0 +1,154 @@
+"""What the command line shows and writes: tables, files, errors of one sentence."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+import click
+
+from bn_tutorial import settings
+
+# What needs pandas, SciPy or TensorFlow is imported where it is used: help and errors come at once.
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from bn_tutorial.training.runs import Run, Runs
+
+
+def complain(kind: str, message: object) -> None:
+    """Say something on stderr, in one line."""
+    click.echo(f"{kind}: {' '.join(str(message).split())}", err=True)
+
+
+@contextlib.contextmanager
+def users_errors(*kinds: type[Exception]) -> Iterator[None]:
+    """Turn exceptions that speak to the user into errors of the command line."""
+    try:
+        yield
+    except kinds as error:
+        raise click.ClickException(str(error)) from error
+
+
+# Tables
+
+
+def show(table: Table) -> None:
+    """Print a table."""
+    from rich.console import Console
+
+    Console().print(table)
+
+
+def outcomes(runs: Runs) -> Table:
+    """Return a table of one recipe's runs: a row for each seed, then mean and interval."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    from bn_tutorial.evidence import interval
+    from bn_tutorial.training.provenance import together
+
+    metrics = ("accuracy", "val_accuracy", "val_accuracy_population")
+    (recipe,) = runs.recipes
+    made = together(run.provenance for run in runs)
+    table = Table(
+        box=SIMPLE_HEAD,
+        title=recipe.label,
+        caption=f"Accuracies in %, after {recipe.epochs} epochs; mean ± half the 95 % interval. "
+        "Moving, population: the statistics with which batch normalisation tests.\n"
+        f"{made.source}; {made.machine}",
+        caption_justify="left",
+    )
+    table.add_column("seed")
+    for heading in ("training", "test,\nmoving", "test,\npopulation"):
+        table.add_column(heading, justify="right")
+    table.add_column("diverged")
+    table.add_column("seconds", justify="right")
+    for run in runs:
+        table.add_row(
+            str(run.seed),
+            *("–" if run.diverged else f"{100 * run.history[name][-1]:.2f}" for name in metrics),
+            f"epoch {len(run.history['loss'])}" if run.diverged else "no",
+            f"{run.provenance.seconds or 0:.1f}",
+            end_section=run.seed == len(runs) - 1,
+        )
+    diverged = sum(run.diverged for run in runs)
+    means = []
+    for name in metrics:
+        found = interval(runs.final(name))
+        mean = "–" if diverged else f"{100 * found.mean:.2f}"
+        means.append(
+            mean if diverged or found.n < 2 else f"{mean} ± {100 * (found.high - found.mean):.2f}"
+        )
+    seconds = (made.seconds or 0) / len(runs)
+    table.add_row("mean", *means, f"{diverged} of {len(runs)}", f"{seconds:.1f}")
+    return table
+
+
+def inventory(runs: Sequence[Run]) -> Table:
+    """Return a table of stored runs."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    table = Table(box=SIMPLE_HEAD)
+    table.add_column("recipe", overflow="fold")
+    for heading in ("seed", "test accuracy"):
+        table.add_column(heading, justify="right")
+    for heading in ("device", "data"):
+        table.add_column(heading, overflow="fold")
+    table.add_column("when", no_wrap=True)
+    for run in runs:
+        made = run.provenance
+        *_, module, _ = str(made.engine).split(".")
+        loop = "" if module == "single" else f" ({module})"
+        when = datetime.datetime.fromisoformat(made.created).astimezone()
+        table.add_row(
+            run.recipe.label + loop,
+            str(run.seed),
+            "diverged" if run.diverged else f"{100 * run.history['val_accuracy'][-1]:.2f} %",
+            made.machine,
+            "bundled sample" if made.is_sample else made.data["source"],
+            f"{when:%Y-%m-%d %H:%M}",
+        )
+    return table
+
+
+# Files
+
+
+def check_targets(*targets: Path | None) -> None:
+    """Refuse what could not be written at the end, before it has taken any time."""
+    files = [target.resolve() for target in targets if target]
+    if len(set(files)) < len(files):
+        raise click.ClickException(f"cannot write {files[0]} twice: name different files.")
+    for target, file in zip(filter(None, targets), files, strict=True):
+        # /dev/stdout may lead to a regular file, but replacing that is not what was meant
+        if (file.exists() and not file.is_file()) or target.parent == Path("/dev"):
+            raise _unwritable(target, "it is not a regular file")
+        try:
+            with tempfile.TemporaryFile(dir=file.parent):
+                pass
+        except OSError as error:
+            raise _unwritable(target, error.strerror or str(error)) from error
+
+
+def write(target: Path, text: str) -> None:
+    """Create or replace a file."""
+
+    def fill(file: BinaryIO) -> None:
+        file.write(text.encode())
+
+    try:
+        settings.write(target.resolve(), fill)
+    except settings.StorageError as error:
+        cause = error.__cause__
+        reason = cause.strerror if isinstance(cause, OSError) else None
+        raise _unwritable(target, reason or str(cause)) from error
+
+
+def _unwritable(target: Path, reason: str) -> click.ClickException:
+    return click.ClickException(f"cannot write {target} ({reason}): name another file.")

@@ -1,0 +1,339 @@
+"""What engines are made of: compiled programs, and the bench that keeps them.
+
+A Python loop that hands one batch after another to Keras spends most of its time outside the
+matrix products. Here a whole epoch is one TensorFlow function: the images stay on the device as
+bytes, and each step gathers its batch, scales it, and updates the weights.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Hashable, Mapping
+from typing import Any, Self, TypeVar
+
+import numpy as np
+
+from bn_tutorial.data.dataset import Dataset
+from bn_tutorial.engines.batches import batch, hits, pixel_statistics
+from bn_tutorial.engines.rows import Engine, History, Row, collect
+from bn_tutorial.networks.backend import GPUS, keras, tf
+from bn_tutorial.networks.models import build, initial_values
+from bn_tutorial.networks.statistics import (
+    Statistics,
+    even_batch,
+    population_statistics,
+    sum_over_batches,
+    with_statistics,
+)
+from bn_tutorial.recipe import OPTIMISERS, Recipe
+
+#: Images of the training set from which population statistics are computed.
+POPULATION = 10_000
+
+#: Steps from which on a run is worth the seconds that XLA takes to compile it.
+WORTH_COMPILING = 150
+
+__all__ = ["Engine", "History", "Probe", "Program", "Row", "Workbench", "collect", "program_key"]
+
+#: Images and labels on the device.
+Images = tuple[Any, Any]
+#: Takes the model, a batch, its targets and the learning rate; returns scalars and vectors.
+Probe = Callable[[Any, Any, Any, Any], Mapping[str, Any]]
+
+T = TypeVar("T")
+P = TypeVar("P", bound="Program")
+
+
+class Workbench:
+    """What outlives a single run, and ends with the bench: programs, and images on the device.
+
+    A context manager; at its end, or with `close`, all is let go.
+
+    Parameters
+    ----------
+    data : Dataset
+        The images.
+    """
+
+    def __init__(self, data: Dataset) -> None:
+        self.data = data
+        self._kept: dict[object, dict[Hashable, Any]] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of all; what has a ``close`` of its own is closed. The bench can be used again."""
+        while self._kept:
+            _, shelf = self._kept.popitem()
+            for thing in shelf.values():
+                _close(thing)
+
+    def keep(self, shelf: object, key: Hashable, make: Callable[[], T], most: int = 1) -> T:
+        """Return what is kept by that name, or make it.
+
+        Parameters
+        ----------
+        shelf, key : hashable objects
+            Where it lies, and its name there.
+        make : callable
+            Makes it, if it is not there.
+        most : int
+            For how many there is room; what has not been asked for the longest makes room, and
+            is closed if it has a ``close``.
+
+        Returns
+        -------
+        object
+            What `make` returned, now or then.
+        """
+        kept = self._kept.setdefault(shelf, {})
+        if key in kept:
+            kept[key] = kept.pop(key)  # now it is the latest
+            return kept[key]  # type: ignore[no-any-return]
+        while len(kept) >= most:
+            _close(kept.pop(next(iter(kept))))
+        kept[key] = make()
+        return kept[key]  # type: ignore[no-any-return]
+
+    def program(self, recipe: Recipe, *, jit: bool | None = None) -> Program:
+        """Return the compiled functions for a recipe; the latest two are kept.
+
+        Parameters
+        ----------
+        recipe : Recipe
+            What is to be trained.
+        jit : bool, optional
+            Whether XLA compiles them; by default, what `program_key` says.
+        """
+        return self.program_of(Program, recipe, jit=jit)
+
+    def program_of(
+        self, kind: type[P], recipe: Recipe, *, jit: bool | None = None, **options: Any
+    ) -> P:
+        """Return what `program` does, of a class derived from `Program` that is given `options`."""
+        one, usual = program_key(recipe)
+        shape, classes = self.data.x_train.shape[1:], len(self.data.classes)
+        given = (one, usual if jit is None else jit, shape, classes)
+        key = (*given, *sorted(options.items()))
+        return self.keep(kind, key, lambda: kind(*given, **options), most=2)
+
+    def resident(self, recipe: Recipe) -> tuple[Images, Images, Images | None]:
+        """Return, each as (images, labels) on the device, what to train, validate and test on.
+
+        Without a held-out part, validation is on the test images, and there are no others.
+        """
+
+        def load() -> tuple[Images, Images, Images | None]:
+            used = self.data
+            if recipe.validation:
+                used = used.holdout(recipe.validation)
+            if recipe.train_size is not None:
+                used = used.subset(recipe.train_size)
+            train = tf.constant(used.x_train), tf.constant(used.y_train)
+            validation = tf.constant(used.x_test), tf.constant(used.y_test)
+            if not recipe.validation:
+                return train, validation, None
+            return train, validation, (tf.constant(self.data.x_test), tf.constant(self.data.y_test))
+
+        return self.keep("images", (recipe.train_size, recipe.validation), load)
+
+    def pixel_statistics(self, recipe: Recipe) -> tuple[Any, Any]:
+        """Return what is taken from pixels, and what they are then divided by.
+
+        Parameters
+        ----------
+        recipe : Recipe
+            Its ``inputs``, ``train_size`` and ``validation`` decide.
+
+        Returns
+        -------
+        pixel_mean, pixel_std : ndarray of float32, shape (colours,)
+            0 and 255, or mean and standard deviation of the training images that the recipe uses.
+        """
+        if recipe.inputs == "unit":
+            colours = self.data.x_train.shape[-1]
+            return np.zeros(colours, np.float32), np.full(colours, 255.0, np.float32)
+        key = recipe.train_size, recipe.validation
+        return self.keep(
+            "pixels", key, lambda: pixel_statistics(self.resident(recipe)[0][0].numpy())
+        )
+
+
+def _close(thing: object) -> None:
+    if close := getattr(thing, "close", None):
+        close()
+
+
+class Program:
+    """One architecture and its compiled functions, for any seed and learning rate.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        As `program_key` returns it.
+    jit : bool
+        Whether XLA compiles the functions.
+    shape : tuple of int
+        Shape of an image.
+    classes : int
+        Number of classes.
+
+    Attributes
+    ----------
+    model : keras.Model
+        The network; training changes it.
+    train : callable
+        Given the size of a batch, returns the compiled `epoch` in batches of that size, without
+        that argument.
+    statistics, evaluate : callable
+        Compiled: population statistics for ``(images, pixel_mean, pixel_std)``, and what `score`
+        sums up.
+    probe : callable
+        Given a `Probe`, returns it compiled, for ``(images, labels, indices, pixel_mean, pixel_std)``.
+    """
+
+    def __init__(self, recipe: Recipe, jit: bool, shape: tuple[int, ...], classes: int) -> None:
+        self.model = build(recipe, shape=shape, classes=classes)
+        self.decay = tf.Variable(0.0)  # not a constant: one program serves all decays
+        self.optimizer = optimiser(recipe, self.decay, self.model.trainable_variables)
+        self.fresh = [
+            (one, one.numpy()) for one in (*self.model.variables, *self.optimizer.variables)
+        ]
+        self.jit = jit
+        self.statistics = self.compile(self._statistics)
+        self.evaluate = self.compile(self._evaluate)
+        self.train = functools.cache(self._train)
+        self.probe = functools.cache(self._probe)
+
+    def compile(self, function: Callable[..., Any]) -> Any:
+        """Return a function compiled as this program is."""
+        # a partial object of its own, or TensorFlow would take several programs for one
+        # function that is traced again and again, and warn
+        return tf.function(functools.partial(function), jit_compile=self.jit, autograph=False)
+
+    def start(self, recipe: Recipe, seed: int) -> None:
+        """Put the model and the optimiser into the state in which a run begins."""
+        for variable, value in (*self.fresh, *initial_values(recipe, seed, self.model)):
+            variable.assign(value)
+        self.optimizer.learning_rate = recipe.learning_rate
+        self.decay.assign(recipe.weight_decay)
+
+    def _train(self, batch_size: int) -> Any:
+        return self.compile(functools.partial(self.epoch, batch_size))
+
+    def _probe(self, probe: Probe) -> Any:
+        def measure(images: Any, labels: Any, indices: Any, *pixels: Any) -> Any:
+            inputs, targets = batch(images, indices, *pixels), tf.gather(labels, indices)
+            return probe(self.model, inputs, targets, self.optimizer.learning_rate)
+
+        return self.compile(measure)
+
+    def epoch(
+        self, batch_size: int, images: Any, labels: Any, order: Any, pixel_mean: Any, pixel_std: Any
+    ) -> tuple[Any, Any]:
+        """Train on the images in that order; return the mean loss and the accuracy on the way."""
+
+        def step(indices: Any) -> Any:
+            inputs = batch(images, indices, pixel_mean, pixel_std)
+            targets = tf.gather(labels, indices)
+            with tf.GradientTape() as tape:
+                outputs = self.model(inputs, training=True)
+                losses = keras.losses.sparse_categorical_crossentropy(targets, outputs)
+                loss = tf.reduce_mean(losses)
+            variables = self.model.trainable_variables
+            self.optimizer.apply(tape.gradient(loss, variables), variables)
+            return tf.reduce_sum(losses), hits(targets, outputs)
+
+        total, right = sum_over_batches(step, (0.0, 0.0), order, batch_size)
+        return total / order.shape[0], right / order.shape[0]
+
+    def _statistics(self, images: Any, pixel_mean: Any, pixel_std: Any) -> Statistics:
+        return population_statistics(
+            self.model,
+            lambda indices: batch(images, indices, pixel_mean, pixel_std),
+            min(POPULATION, images.shape[0]),
+        )
+
+    def _evaluate(
+        self, images: Any, labels: Any, pixel_mean: Any, pixel_std: Any, statistics: Statistics
+    ) -> Any:
+        def predict(inputs: Any) -> list[Any]:
+            moving = self.model(inputs, training=False)
+            if not statistics:
+                return [moving, moving]
+            return [moving, with_statistics(self.model, inputs, statistics)]
+
+        def step(indices: Any) -> Any:
+            inputs = batch(images, indices, pixel_mean, pixel_std)
+            targets = tf.gather(labels, indices)
+            sums = []
+            for outputs in predict(inputs):  # XLA does what they share once
+                losses = keras.losses.sparse_categorical_crossentropy(targets, outputs)
+                sums += [tf.reduce_sum(losses), hits(targets, outputs)]
+            return sums
+
+        count = labels.shape[0]
+        return sum_over_batches(step, [0.0] * 4, tf.range(count), even_batch(count))
+
+    def score(
+        self,
+        data: Images,
+        pixels: tuple[Any, Any],
+        statistics: Statistics,
+        chunk: int | None = None,
+    ) -> list[float]:
+        """Return loss and accuracy with moving statistics, and both with `statistics`.
+
+        Chunks of a size that was evaluated before need no new compilation.
+        """
+        images, labels = data
+        sums = np.zeros(4)
+        for start in range(0, len(labels), chunk or len(labels)):
+            part = slice(start, start + (chunk or len(labels)))
+            found = self.evaluate(images[part], labels[part], *pixels, statistics)
+            sums += [float(value) for value in found]
+        return [float(one) for one in sums / len(labels)]
+
+
+def optimiser(recipe: Recipe, decay: Any, variables: list[Any]) -> keras.optimizers.Optimizer:
+    """Return a recipe's optimiser, built for these variables; kernels alone decay, by `decay`."""
+    made = keras.optimizers.get(recipe.optimizer)
+    if recipe.weight_decay or OPTIMISERS[recipe.optimizer].decays:
+        made.weight_decay = decay
+        made.exclude_from_weight_decay([one for one in variables if "kernel" not in one.name])
+    made.build(variables)
+    return made
+
+
+def suits_xla(recipe: Recipe) -> bool:
+    """Return whether XLA makes a network faster.
+
+    On a CPU, it does so for dense and recurrent networks, and makes convolutions many times
+    slower.
+    """
+    return bool(GPUS) or recipe.model != "cnn"
+
+
+def program_key(recipe: Recipe) -> tuple[Recipe, bool]:
+    """Return the fields that change the compiled program, and whether XLA compiles it.
+
+    The fields are those of the recipe that is returned; all others have a common value in it.
+    """
+    steps = recipe.epochs * (recipe.train_size or math.inf) / recipe.batch_size
+    blank = Recipe()
+    same = {
+        name: getattr(blank, name)
+        for name in (
+            *("initializer", "init_scale", "inputs", "learning_rate", "epochs"),
+            *("train_size", "validation"),
+        )
+    }
+    same["batch_size"] = recipe.norm_options.get("size", blank.batch_size)  # ghosts must fit
+    decays = OPTIMISERS[recipe.optimizer].decays
+    same["weight_decay"] = float(recipe.weight_decay > 0 and not decays)
+    return recipe.but(**same), suits_xla(recipe) and steps >= WORTH_COMPILING

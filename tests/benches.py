@@ -1,0 +1,29 @@
+"""A bench on which tests share what they compile."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from typing import Any, TypeVar
+
+from bn_tutorial.engines import single
+from bn_tutorial.engines.program import History, Workbench, collect
+from bn_tutorial.recipe import Recipe
+
+T = TypeVar("T")
+
+
+class Roomy(Workbench):
+    """A bench that keeps everything."""
+
+    def keep(self, shelf: object, key: Hashable, make: Callable[[], T], most: int = 1) -> T:
+        return super().keep(shelf, key, make, most=10**6)
+
+
+def run(engine: Any, bench: Workbench, recipe: Recipe, seed: int = 0, **options: Any) -> History:
+    """Return the history of a run."""
+    return collect(engine(bench, recipe, seed, **options))
+
+
+def fit(bench: Workbench, recipe: Recipe, seed: int = 0, **options: Any) -> History:
+    """Return the history of a run of the usual engine."""
+    return run(single.fit, bench, recipe, seed, **options)
