@@ -167,7 +167,13 @@ def test_a_key_depends_on_recipe_seed_data_engine_versions_and_device(
 
 def test_all_that_decides_on_the_numbers_is_in_the_key() -> None:
     names = {module.__name__.removeprefix("bn_tutorial.") for module in sweep._PASSED_THROUGH}
-    expected = {"networks.backend", "networks.statistics", "data.dataset", "engines.single", "recipe"}
+    expected = {
+        "networks.backend",
+        "networks.statistics",
+        "data.dataset",
+        "engines.single",
+        "recipe",
+    }
     assert expected <= names
 
 

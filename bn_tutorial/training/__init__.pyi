@@ -1,9 +1,12 @@
 from . import executors as executors
+from . import provenance as provenance
 from . import runs as runs
 from . import sweep as sweep
 from .executors import WorkerError as WorkerError
 from .executors import dask as dask
 from .executors import processes as processes
+from .provenance import Provenance as Provenance
+from .provenance import together as together
 from .runs import Run as Run
 from .runs import Runs as Runs
 from .runs import RunStore as RunStore
