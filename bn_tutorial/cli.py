@@ -302,7 +302,7 @@ def _outcomes(runs: Runs) -> Table:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    from bn_tutorial.evidence.verdicts import interval
+    from bn_tutorial.evidence.intervals import interval
 
     metrics = ("accuracy", "val_accuracy", "val_accuracy_population")
     first = next(iter(runs))

@@ -1,0 +1,168 @@
+"""Plots of how training goes: metrics over the epochs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from bn_tutorial.evidence.measures import Trained
+from bn_tutorial.figures.canvas import NumberedFigure, finished, panels
+from bn_tutorial.figures.panel import Panel
+from bn_tutorial.figures.shown import Shown, labelled, panels_of, readings_of, series_name
+from bn_tutorial.figures.style import COLORS, INK, is_moving, metric_name, statistics_name
+from bn_tutorial.recipe import Recipe
+from bn_tutorial.training.runs import Runs
+
+
+def curves(
+    trial: Trained,
+    shown: Shown,
+    metrics: str | Sequence[str],
+    *,
+    population: bool = False,
+    colors: Mapping[str, str] | None = None,
+    levels: Mapping[str, float] | None = None,
+    size: tuple[float, float] | None = None,
+    alt: str,
+) -> NumberedFigure:
+    """Draw the course of metrics over the epochs, side by side.
+
+    Parameters
+    ----------
+    trial : Experiment or Runs
+        Where the runs are.
+    shown : recipes, or mapping of str to recipes
+        What to draw: recipes (or runs of one), in a list or by their labels. A mapping from
+        titles to such groups is drawn with a panel for each.
+    metrics : str or sequence of str
+        A name in a run's history; several get a panel each.
+    population : bool
+        Whether a metric that was measured with moving statistics (dashed) is drawn with
+        population statistics (solid), too.
+    colors : mapping of str to str, optional
+        The colours of labels; those of the normalisers where nothing is said.
+    levels : mapping of str to float, optional
+        Dotted lines across all panels, by what they are.
+    size : tuple of float, optional
+        Width and height in inches.
+    alt : str
+        The alternative text: what is drawn, without what lines and bands mean.
+
+    Returns
+    -------
+    NumberedFigure
+        The figure, with its numbers in ``data``.
+    """
+    groups, names = panels_of(shown), [metrics] if isinstance(metrics, str) else list(metrics)
+    cells = [(title, group, name) for title, group in groups.items() for name in names]
+    shared = len(names) == 1
+    readings = any(
+        is_moving(recipe, name)
+        for _, group, name in cells
+        for _, recipe, _ in labelled(trial, group)
+    )
+    with panels(trial, 1, len(cells), alt=alt, size=size or (7.6, 3.8), sharey=shared) as drawn:
+        for panel, (title, group, metric) in zip(drawn, cells, strict=True):
+            for label, recipe, runs in labelled(trial, group):
+                color = (colors or {}).get(label, COLORS[recipe.norm])
+                _readings(panel, label, runs, metric, color, population, readings)
+            for series, value in (levels or {}).items():
+                panel.level(value, series=series, linestyle=":", linewidth=1.5)
+            panel.axes.set_title(title)
+            if not shared or panel is drawn[0]:
+                panel.axes.set_ylabel(metric_name(metric, recipe))
+            if "accuracy" in metric:
+                panel.shares("y")
+    return finished()
+
+
+def learning_curves(
+    trial: Trained,
+    recipes: Iterable[Recipe] | None = None,
+    metrics: Sequence[str] = ("accuracy", "loss"),
+    *,
+    alt: str,
+) -> NumberedFigure:
+    """Draw training (above) and test (below) curves of some recipes, one column per metric.
+
+    Parameters
+    ----------
+    trial : Experiment or Runs
+        Where the runs are.
+    recipes : iterable of Recipe, optional
+        Recipes that differ in their normaliser; all that were trained where nothing is said.
+    metrics : sequence of {"accuracy", "loss"}
+        The columns.
+    alt : str
+        The alternative text: what is drawn, without what lines and bands mean.
+
+    Returns
+    -------
+    NumberedFigure
+        The figure, with its numbers in ``data``.
+    """
+    recipes, columns = list(recipes or trial.recipes), len(metrics)
+    with panels(trial, 2, columns, alt=alt, size=(3.8 * columns, 5.6), sharex=True) as drawn:
+        for column, metric in enumerate(metrics):
+            for panel, name in (
+                (drawn[column], metric),
+                (drawn[column + columns], f"val_{metric}"),
+            ):
+                for recipe in recipes:
+                    _readings(panel, "", trial.of(recipe), name, COLORS[recipe.norm], True, True)
+                panel.axes.set_ylabel(metric_name(name, recipe))
+                if metric == "accuracy":
+                    panel.shares("y")
+            drawn[column].axes.set_xlabel("")
+    return finished()
+
+
+def batch_size_grid(
+    trial: Trained, recipes: Iterable[Recipe], metric: str = "accuracy", *, alt: str
+) -> NumberedFigure:
+    """Draw the training and test curves of up to four batch sizes, a panel for each.
+
+    Parameters
+    ----------
+    trial : Experiment or Runs
+        Where the runs are.
+    recipes : iterable of Recipe
+        Recipes that differ in their batch size.
+    metric : {"accuracy", "loss"}
+        What to draw: in training in the ink's colour, on test images in the normaliser's.
+    alt : str
+        The alternative text: what is drawn, without what lines and bands mean.
+
+    Returns
+    -------
+    NumberedFigure
+        The figure, with its numbers in ``data``.
+    """
+    with panels(trial, 2, 2, alt=alt, size=(7.6, 5.8), sharex=True, sharey=True) as drawn:
+        recipes = sorted(recipes, key=lambda recipe: recipe.batch_size)
+        for panel, recipe in zip(drawn, recipes, strict=False):
+            runs = trial.of(recipe)
+            panel.course("training", runs, metric, color=INK)
+            _readings(panel, "", runs, f"val_{metric}", COLORS[recipe.norm], True, True)
+            panel.axes.set(title=f"batch size {recipe.batch_size}", ylabel=metric)
+            panel.axes.label_outer()
+            if metric == "accuracy":
+                panel.shares("y")
+    return finished()
+
+
+def _readings(
+    panel: Panel, label: str, runs: Runs, metric: str, color: str, population: bool, others: bool
+) -> None:
+    """Draw a metric, in both readings if asked; where `others` are drawn, the legend names these."""
+    recipe = runs.recipes[0]
+    for name in readings_of(recipe, metric, population):
+        moving = is_moving(recipe, name)
+        plain = not statistics_name(recipe, name) and _has_readings(recipe)
+        panel.course(
+            series_name(label, recipe, name, population), runs, name, color=color,
+            linestyle="--" if moving else "-", legend=bool(label) or not (others and plain),
+        )  # fmt: skip
+
+
+def _has_readings(recipe: Recipe) -> bool:
+    return is_moving(recipe, "val_accuracy")
