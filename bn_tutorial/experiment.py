@@ -244,8 +244,9 @@ class Experiment:
     def record(self, **own: object) -> None:
         """Store the verdicts and what pages may quote, and print how long the training took.
 
-        Seconds, seeds, epochs (or rounds, where verdicts count these) and the provenance of all
-        runs are stored, too.
+        Of all runs the seconds and the provenance are stored, too; and how many seeds, epochs (or
+        rounds, where verdicts count these) and training images a recipe had, or the least and
+        the most of them.
 
         Parameters
         ----------
@@ -261,10 +262,14 @@ class Experiment:
         known = {
             "seeds": _extent(seeds),
             epochs: _extent([recipe.epochs for recipe in trained.recipes]),
+            "images": _extent([self._images(recipe) for recipe in trained.recipes]),
             "seconds": seconds,
         }
         record(self.name, self.verdicts, runs=runs, **known, **own)
         print(f"The runs behind this page took {seconds:.0f} s.")
+
+    def _images(self, recipe: Recipe) -> int:
+        return recipe.train_size or len(self.data.x_train) - recipe.validation
 
 
 def _best(metric: str, candidates: list[Runs]) -> Recipe:

@@ -134,7 +134,8 @@ def exponential(effect: Interval) -> Interval:
     """Return the ratio that belongs to a difference of logarithms."""
     with np.errstate(over="ignore"):  # two seeds can give an interval without a finite end
         mean, low, high, *values = map(
-            float, np.exp([effect.mean, effect.low, effect.high, *effect.values])  # noqa: PD011
+            float,
+            np.exp([effect.mean, effect.low, effect.high, *effect.values]),  # noqa: PD011
         )
     return Interval(mean, low, high, tuple(values), effect.level)
 

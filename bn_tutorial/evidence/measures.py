@@ -53,7 +53,9 @@ def courses(runs: Runs, measure: Measure) -> npt.NDArray[np.float64]:
 
 def final(runs: Runs, measure: Measure) -> pd.Series[float]:
     """Return what is measured after the last epoch, by seed; NaN where a run diverged."""
-    values = last(runs, measure) if isinstance(measure, str) else by_seed(runs, measure(runs)[:, -1])
+    values = (
+        last(runs, measure) if isinstance(measure, str) else by_seed(runs, measure(runs)[:, -1])
+    )
     return values.mask([run.diverged for run in runs])
 
 

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from bn_tutorial import settings
 from bn_tutorial.evidence.intervals import Interval, write
 from bn_tutorial.evidence.verdicts import Verdict
@@ -131,6 +133,8 @@ def _pack(value: object) -> object:
             return {name: _pack(part) for name, part in value.items()}
         case list() | tuple():
             return [_pack(part) for part in value]
+        case np.generic():
+            return value.item()
         case str() | int() | float():
             return value
     raise TypeError(

@@ -101,7 +101,10 @@ def against(
                 ticks.update(at)
                 for one in readings_of(recipe, metric, population):
                     values = np.array([final(found, one) for found in runs]).T
-                    look: dict[str, Any] = {"color": COLORS[recipe.norm], **(styles or {}).get(label, {})}
+                    look: dict[str, Any] = {
+                        "color": COLORS[recipe.norm],
+                        **(styles or {}).get(label, {}),
+                    }
                     if is_moving(recipe, one):
                         look["linestyle"] = "--"
                     seeds = [run.seed for run in runs[0]]

@@ -72,7 +72,9 @@ def dots(
         for name in group
     )
     size = size or (7.6, 1.5 + 0.5 * len(rows) if across else 3.9)
-    layout: dict[str, Any] = {} if across else {"width_ratios": [len(group) for group in shown.values()]}
+    layout: dict[str, Any] = (
+        {} if across else {"width_ratios": [len(group) for group in shown.values()]}
+    )
     with panels(
         trial, 1, len(shown), alt=alt, size=size, sharex=across, sharey=True, **layout
     ) as drawn:

@@ -97,7 +97,11 @@ def heatmaps(
                     panel.note("points", "star", x=[f"{star:g}"], y=[label])
                 held = (ticks or {}).get((name, label), ())
                 place = np.interp(np.log(held), np.log(columns), range(len(columns)))
-                style: dict[str, Any] = {"color": COLORS["renorm"], "markersize": 9, "markeredgewidth": 2}
+                style: dict[str, Any] = {
+                    "color": COLORS["renorm"],
+                    "markersize": 9,
+                    "markeredgewidth": 2,
+                }
                 panel.axes.plot(place, 0 * place + row + 0.34, "|", **style)
                 for value in held:
                     panel.note("points", "tick", x=[value], y=[label])

@@ -183,9 +183,5 @@ for metric, name, spec in (
 # (You will need more epochs. Why?)
 
 trial.record(
-    few=few,
-    many=many,
-    rate_without=best.dropout,
-    rate_batch=best_batch.dropout,
-    variance_growth=float(growth),
+    rate_without=best.dropout, rate_batch=best_batch.dropout, variance_growth=growth
 )
