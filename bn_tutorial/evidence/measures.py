@@ -56,7 +56,7 @@ def final(runs: Runs, measure: Measure) -> pd.Series[float]:
     values = (
         last(runs, measure) if isinstance(measure, str) else by_seed(runs, measure(runs)[:, -1])
     )
-    return values.mask([run.diverged for run in runs])
+    return values.where(np.array([not run.diverged for run in runs]))
 
 
 def last(runs: Runs, metric: str, guessing: float = math.nan) -> pd.Series[float]:
@@ -107,9 +107,8 @@ def by_layer(runs: Runs, name: str) -> pd.DataFrame:
     """
     first = next(iter(runs)).history
     layers = [int(key.rpartition("/")[2]) for key in first if key.startswith(f"{name}/")]
-    return pd.DataFrame(
-        {layer: by_seed(runs, runs.curves(f"{name}/{layer}").mean(axis=1)) for layer in layers}
-    )
+    values = [[np.mean(run.history[f"{name}/{layer}"]) for layer in layers] for run in runs]
+    return pd.DataFrame(values, pd.Index([run.seed for run in runs], name="seed"), layers)
 
 
 # Two networks where they fit the training images equally well

@@ -90,7 +90,7 @@ def against(
     groups = lines_of(shown)
     rows, columns = len(names), len(groups)
     layout = {"sharex": rows > 1, "sharey": "row" if columns > 1 else False}
-    with panels(trial, rows, columns, alt=alt, size=size, **layout) as drawn:
+    with panels(trial, (rows, columns), alt=alt, size=size, **layout) as drawn:
         for index, panel in enumerate(drawn):
             metric, (title, lines) = names[index // columns], list(groups.items())[index % columns]
             ticks: set[float] = set()
@@ -171,7 +171,7 @@ def by_layer(
         The figure, with its numbers in ``data``.
     """
     groups = panels_of(shown)
-    with panels(trial, 1, len(groups), alt=alt, size=(7.6, 4), sharey=not relative) as drawn:
+    with panels(trial, (1, len(groups)), alt=alt, size=(7.6, 4), sharey=not relative) as drawn:
         for panel, (title, group) in zip(drawn, groups.items(), strict=True):
             middles = {}
             for label, recipe, runs in labelled(trial, group):
@@ -237,7 +237,9 @@ def trajectories(
     groups = panels_of(shown)
     columns = len(groups)
     size = (7.6, 0.6 + 2.8 * len(rows)) if columns > 1 else (7.2, 1.0 + 3.2 * len(rows))
-    with panels(trial, len(rows), columns, alt=alt, size=size, sharex=True, sharey="row") as drawn:
+    with panels(
+        trial, (len(rows), columns), alt=alt, size=size, sharex=True, sharey="row"
+    ) as drawn:
         for index, panel in enumerate(drawn):
             title, group = list(groups.items())[index % columns]
             name, measure = list(rows.items())[index // columns]

@@ -35,8 +35,7 @@ class NumberedFigure(Figure):
 @contextlib.contextmanager
 def panels(
     trial: Trained,
-    rows: int = 1,
-    columns: int = 1,
+    shape: tuple[int, int] = (1, 1),
     *,
     alt: str,
     size: tuple[float, float] | None = None,
@@ -52,8 +51,8 @@ def panels(
     ----------
     trial : Experiment or Runs
         Whose figure it is.
-    rows, columns : int
-        How many panels there are.
+    shape : tuple of int
+        In how many rows and columns the panels stand.
     alt : str
         The alternative text: what is drawn. What thin lines, bands, ticks and dots mean is
         added by itself.
@@ -72,7 +71,8 @@ def panels(
     if not alt.strip():
         raise ValueError("a figure needs an alternative text: say in alt= what it shows.")
     with house_style():
-        size = size or (3.8 * max(columns, 2) if columns > 1 else 7.2, 0.6 + 3.2 * rows)
+        rows, columns = shape
+        size = size or (7.6 if columns > 1 else 7.2, 0.6 + 3.2 * rows)
         figure, axes = plt.subplots(
             rows, columns, figsize=size, squeeze=False, FigureClass=NumberedFigure, **layout
         )

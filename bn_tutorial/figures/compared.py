@@ -76,7 +76,7 @@ def dots(
         {} if across else {"width_ratios": [len(group) for group in shown.values()]}
     )
     with panels(
-        trial, 1, len(shown), alt=alt, size=size, sharex=across, sharey=True, **layout
+        trial, (1, len(shown)), alt=alt, size=size, sharex=across, sharey=True, **layout
     ) as drawn:
         for panel, (title, group) in zip(drawn, shown.items(), strict=True):
             here = rows if across else list(group)
@@ -149,7 +149,7 @@ def effects(
         panel.axes.axvline(0, color=INK, linewidth=0.8)
         for row, (label, effect) in enumerate(found.items()):
             color = (colors or {}).get(label, COLORS["batch"])
-            panel.dot(label, (row, label), effect, color=color, across=True, scale=100)
+            panel.dot(label, (row, label), effect, color=color, across=True, whole=True, scale=100)
         panel.names("y", list(found))
         panel.axes.set_xlabel("percentage points (grey: too small to matter)", loc="right")
     return finished()
@@ -188,7 +188,7 @@ def ratios(
     """
     rows = list(dict.fromkeys(name for group in shown.values() for name in group))
     size = (7.6, 1.6 + 0.45 * len(rows))
-    with panels(trial, 1, len(shown), alt=alt, size=size, sharex=True, sharey=True) as drawn:
+    with panels(trial, (1, len(shown)), alt=alt, size=size, sharex=True, sharey=True) as drawn:
         drawn[0].ticks("x", ticks, log=10)
         for panel, (title, group) in zip(drawn, shown.items(), strict=True):
             panel.axes.axvline(1, color=INK, linewidth=1)
@@ -197,7 +197,7 @@ def ratios(
                     color = (colors or {}).get(series, COLORS["batch"])
                     place = rows.index(name) + 0.32 * (index - (len(columns) - 1) / 2)
                     found = exponential(interval(np.log(values)))
-                    panel.dot(series, (place, name), found, color=color, across=True)
+                    panel.dot(series, (place, name), found, color=color, across=True, whole=True)
                     panel.name(series, color=color, marker="o", linewidth=5)
             panel.axes.set_title(title)
             panel.names("y", rows)

@@ -60,7 +60,7 @@ def curves(
         for _, group, name in cells
         for _, recipe, _ in labelled(trial, group)
     )
-    with panels(trial, 1, len(cells), alt=alt, size=size or (7.6, 3.8), sharey=shared) as drawn:
+    with panels(trial, (1, len(cells)), alt=alt, size=size or (7.6, 3.8), sharey=shared) as drawn:
         for panel, (title, group, metric) in zip(drawn, cells, strict=True):
             for label, recipe, runs in labelled(trial, group):
                 color = (colors or {}).get(label, COLORS[recipe.norm])
@@ -101,7 +101,7 @@ def learning_curves(
         The figure, with its numbers in ``data``.
     """
     recipes, columns = list(recipes or trial.recipes), len(metrics)
-    with panels(trial, 2, columns, alt=alt, size=(3.8 * columns, 5.6), sharex=True) as drawn:
+    with panels(trial, (2, columns), alt=alt, size=(3.8 * columns, 5.6), sharex=True) as drawn:
         for column, metric in enumerate(metrics):
             for panel, name in (
                 (drawn[column], metric),
@@ -137,7 +137,7 @@ def batch_size_grid(
     NumberedFigure
         The figure, with its numbers in ``data``.
     """
-    with panels(trial, 2, 2, alt=alt, size=(7.6, 5.8), sharex=True, sharey=True) as drawn:
+    with panels(trial, (2, 2), alt=alt, size=(7.6, 5.8), sharex=True, sharey=True) as drawn:
         recipes = sorted(recipes, key=lambda recipe: recipe.batch_size)
         for panel, recipe in zip(drawn, recipes, strict=False):
             runs = trial.of(recipe)

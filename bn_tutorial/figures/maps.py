@@ -75,7 +75,7 @@ def heatmaps(
         np.max([*map(np.max, values.values())]),
     )
     size = size or (7.6, 2.5 * len(tables) if len(tables) > 1 else 3.2)
-    with panels(trial, len(tables), 1, alt=alt, size=size) as drawn:
+    with panels(trial, (len(tables), 1), alt=alt, size=size) as drawn:
         for panel, (name, table) in zip(drawn, tables.items(), strict=True):
             rows, columns = list(table), [*next(iter(table.values()))]
             failed = [[sum(map(fails, runs)) for runs in row] for row in found[name].values()]

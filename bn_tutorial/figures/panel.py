@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.cbook import normalize_kwargs
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 from numpy.typing import ArrayLike
@@ -53,7 +54,8 @@ class Panel:
         **style
             The line's properties, as matplotlib calls them.
         """
-        (drawn,) = self.axes.plot(x, y, **{"linewidth": 2.2} | style)
+        style = {"linewidth": 2.2} | normalize_kwargs(style, Line2D)
+        (drawn,) = self.axes.plot(x, y, **style)
         kind = "points" if drawn.get_linestyle() in ("None", "") else "line"
         self.note(kind, series, x=np.asarray(x, float), y=np.asarray(y, float))
         if legend:
@@ -109,7 +111,8 @@ class Panel:
         self.marks["a thin line for each seed"] = self.marks["a bold one for their mean"] = None
         if band and x.ndim == 1:
             bands = [interval(column) for column in values.T]
-            self.band(series, x, [b.low for b in bands], [b.high for b in bands], color=color)
+            lows, highs = [b.low for b in bands], [b.high for b in bands]
+            self.band(series, x, lows, highs, color=color, aside=True)
             self.marks["a band for its 95 % interval"] = None
 
     def course(
@@ -145,10 +148,10 @@ class Panel:
             x = np.array(next(iter(runs)).history[over])
         names = [run.seed for run in runs]
         self.seeds(series, x, values[:, : len(x)], color=color, names=names, **style)
-        self.axes.set_xlabel(over)
         if over == "epoch":
-            self.axes.set_xlim(1, max(len(x), 2))
-            self.axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+            self.epochs(len(x))
+        else:
+            self.axes.set_xlabel(over)
 
     def band(
         self,
@@ -159,7 +162,7 @@ class Panel:
         *,
         color: str,
         alpha: float = 0.15,
-        aside: bool = True,
+        aside: bool = False,
     ) -> None:
         """Fill the area between two lines.
 
@@ -189,6 +192,7 @@ class Panel:
         color: str,
         hollow: bool = False,
         across: bool = False,
+        whole: bool = False,
         scale: float = 1,
         seeds: Iterable[object] | None = None,
     ) -> None:
@@ -208,6 +212,8 @@ class Panel:
             Whether the dot is hollow: the sign of moving statistics.
         across : bool
             Whether values run along the horizontal axis.
+        whole : bool
+            Whether the axes show the whole bar, however wide, and may not cut it off.
         scale : float
             A factor on all values, for instance 100 for percentage points.
         seeds : iterable, optional
@@ -225,7 +231,7 @@ class Panel:
         aside = 0.0 if across else 0.05  # ticks beside a standing bar, and on a lying one
         tick = {"marker": "|" if across else "_", "markersize": 9 if across else 8}
         draw(place - aside, values, linestyle="", **tick)
-        with self._aside():
+        with contextlib.nullcontext() if whole else self._aside():
             draw(place + aside, [low, high], linewidth=3, alpha=0.45, solid_capstyle="butt")
         fill = {"markerfacecolor": "none"} if hollow else {}
         draw(place + aside, mean, marker="o", markersize=7 if across else 6, linestyle="", **fill)
@@ -267,6 +273,7 @@ class Panel:
 
     def name(self, series: str, **style: Any) -> None:
         """Let the legend name something that is drawn in this style."""
+        style = normalize_kwargs(style, Line2D)
         usual = {"linewidth": 2.2} if style.get("linestyle", "-") else {}
         self.handles.setdefault(series, Line2D([], [], **usual | style, label=series))
 
@@ -278,6 +285,12 @@ class Panel:
         one.set_major_locator(FixedLocator(at))
         one.set_minor_locator(NullLocator())
         one.set_major_formatter("{x:g}")
+
+    def epochs(self, count: int) -> None:
+        """Let the horizontal axis count so many epochs, from 1."""
+        self.axes.set_xlabel("epoch")
+        self.axes.set_xlim(1, max(count, 2))
+        self.axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
     def names(self, axis: Literal["x", "y"], names: Sequence[str]) -> None:
         """Let an axis carry names, at 0, 1 and so on; on the vertical one from above."""
