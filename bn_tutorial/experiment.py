@@ -237,7 +237,8 @@ class Experiment:
         verdicts = judge(of or self.name, measured, sample=self.data.is_sample)
         self.verdicts |= {name: verdicts[name] for name in (measured if of else verdicts)}
         print("\n\n".join(map(str, self.verdicts.values())))
-        print("\nIn words, as written beforehand for these verdicts:\n")
+        these = "these verdicts" if len(self.verdicts) > 1 else "this verdict"
+        print(f"\nIn words, as written beforehand for {these}:\n")
         print("\n".join(verdict.sentence for verdict in self.verdicts.values()))
         return self.verdicts
 

@@ -98,7 +98,9 @@ def main() -> None:
     print(f"experiment {total['experiment'] / code:.0%} of the code (bar 60 %)")
     print(f"prose {total['prose'] / total['all']:.0%} of all lines (bar 35 %)")
     plotting = [one.plotting for one in found]
-    print(f"plotting: median {statistics.median(plotting):g} (bar 12), most {max(plotting)} (bar 30)")
+    print(
+        f"plotting: median {statistics.median(plotting):g} (bar 12), most {max(plotting)} (bar 30)"
+    )
     print(f"bookkeeping: most {max(one.bookkeeping for one in found)} (bar 8)")
 
 

@@ -135,7 +135,7 @@ def exponential(effect: Interval) -> Interval:
     with np.errstate(over="ignore"):  # two seeds can give an interval without a finite end
         mean, low, high, *values = map(
             float,
-            np.exp([effect.mean, effect.low, effect.high, *effect.values]),  # noqa: PD011
+            np.exp([effect.mean, effect.low, effect.high, *effect.values]),
         )
     return Interval(mean, low, high, tuple(values), effect.level)
 

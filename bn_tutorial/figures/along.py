@@ -22,6 +22,7 @@ from bn_tutorial.evidence.measures import (
 from bn_tutorial.figures.canvas import NumberedFigure, finished, panels
 from bn_tutorial.figures.panel import Panel
 from bn_tutorial.figures.shown import (
+    Lines,
     Shown,
     labelled,
     lines_of,
@@ -36,7 +37,7 @@ from bn_tutorial.training.runs import Runs
 
 def against(
     trial: Trained,
-    shown: Shown,
+    shown: Lines,
     metrics: str | Sequence[str],
     x: str | Callable[[Recipe], float],
     *,
@@ -57,8 +58,8 @@ def against(
     trial : Experiment or Runs
         Where the runs are.
     shown : recipes, or mapping of str to recipes
-        As for `curves`, but recipes in a list make one line for each normaliser, and a label
-        belongs to a list of recipes: ``{"batch norm": [...], ...}`` within the group.
+        Recipes in a list make a line for each normaliser. A mapping from titles has a panel for
+        each: with such a list, or with lists by the labels of their lines.
     metrics : str or sequence of str
         A name in a run's history; several get a row each.
     x : str or callable

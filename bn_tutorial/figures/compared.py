@@ -11,14 +11,9 @@ import pandas as pd
 from bn_tutorial.evidence.intervals import Interval, exponential, interval
 from bn_tutorial.evidence.measures import Drawn, Trained, final, runs_of
 from bn_tutorial.figures.canvas import NumberedFigure, finished, panels
-from bn_tutorial.figures.style import (
-    COLORS,
-    INK,
-    is_moving,
-    metric_name,
-    normaliser_name,
-    statistics_name,
-)
+from bn_tutorial.figures.shown import series_name
+from bn_tutorial.figures.style import COLORS, INK, is_moving, metric_name, statistics_name
+from bn_tutorial.recipe import Recipe
 
 #: Whose value is drawn, and which.
 Reading = tuple[Drawn, str]
@@ -62,16 +57,15 @@ def dots(
         The figure, with its numbers in ``data``.
     """
     rows = list(dict.fromkeys(name for group in shown.values() for name in group))
-    everything = [
-        (group, name, one) for group in shown.values() for name in group for one in group[name]
-    ]
-    recipes = {id(one): runs_of(trial, one[0]).recipes[0] for _, _, one in everything}
-    mixed = any(
-        len({recipes[id(one)].norm for one in group[name]}) > 1
-        for group in shown.values()
-        for name in group
+    places = [readings for group in shown.values() for readings in group.values()]
+    everything = [(_recipe(trial, one), metric) for place in places for one, metric in place]
+    mixed = any(len({_recipe(trial, one).norm for one, _ in place}) > 1 for place in places)
+    filled = "population statistics"
+    if any(not statistics_name(recipe, metric) for recipe, metric in everything):
+        filled += ", or none needed"
+    apart, size = (
+        (0.34, size or (7.6, 1.5 + 0.5 * len(rows))) if across else (0.3, size or (7.6, 3.9))
     )
-    size = size or (7.6, 1.5 + 0.5 * len(rows) if across else 3.9)
     layout: dict[str, Any] = (
         {} if across else {"width_ratios": [len(group) for group in shown.values()]}
     )
@@ -81,37 +75,40 @@ def dots(
         for panel, (title, group) in zip(drawn, shown.items(), strict=True):
             here = rows if across else list(group)
             for name, readings in group.items():
-                apart = 0.34 if across else 0.3
-                for index, one in enumerate(readings):
-                    recipe, metric, runs = recipes[id(one)], one[1], runs_of(trial, one[0])
-                    hollow = is_moving(recipe, metric)
-                    place = here.index(name) + apart * (index - (len(readings) - 1) / 2)
+                middle = here.index(name) - apart * (len(readings) - 1) / 2
+                for index, (one, metric) in enumerate(readings):
+                    runs, recipe = runs_of(trial, one), _recipe(trial, one)
+                    hollow, series = (
+                        is_moving(recipe, metric),
+                        series_name("", recipe, metric, True),
+                    )
                     color = (colors or {}).get(name, COLORS[recipe.norm])
-                    statistics = statistics_name(recipe, metric)
-                    series = ", ".join(filter(None, (normaliser_name(recipe.norm), statistics)))
                     panel.dot(
-                        series if mixed else statistics or normaliser_name(recipe.norm), (place, name), interval(final(runs, metric)), color=color,
-                        hollow=hollow, across=across, seeds=[run.seed for run in runs],
+                        series, (middle + apart * index, name), interval(final(runs, metric)),
+                        color=color, hollow=hollow, across=across, seeds=[run.seed for run in runs],
                     )  # fmt: skip
-                    dot = {"marker": "o", "linestyle": "", "markersize": 7}
-                    dot |= {"markerfacecolor": "none"} if hollow else {}
+                    look: dict[str, Any] = {"marker": "o", "linestyle": "", "markersize": 7}
+                    look |= {"markerfacecolor": "none"} if hollow else {}
                     if mixed:
-                        panel.name(series, color=color, **dot)
+                        panel.name(series, color=color, **look)
                     else:
-                        panel.name(statistics or "no statistics of a batch", color=INK, **dot)
+                        panel.name("moving statistics" if hollow else filled, color=INK, **look)
             panel.axes.set_title(title)
-            panel.names(
-                "y" if across else "x",
-                [" ".join(name.split("\n")) if across else name for name in here],
-            )
+            panel.names("y" if across else "x", here)
             panel.shares("x" if across else "y")
-            if across:
-                panel.axes.set_xlabel(metric_name(metric, recipe))
-        for panel, name in zip(drawn, names, strict=False):
-            (panel.axes.set_ylabel if across else panel.axes.set_xlabel)(name)
-        if not across:
-            drawn[0].axes.set_ylabel(metric_name(metric, recipe))
+        value = metric_name(*everything[0][::-1])
+        for panel, label in zip(drawn, names, strict=False):
+            (panel.axes.set_ylabel if across else panel.axes.set_xlabel)(label)
+        if across:
+            for panel in drawn:
+                panel.axes.set_xlabel(value)
+        else:
+            drawn[0].axes.set_ylabel(value)
     return finished()
+
+
+def _recipe(trial: Trained, one: Drawn) -> Recipe:
+    return one if isinstance(one, Recipe) else runs_of(trial, one).recipes[0]
 
 
 def effects(

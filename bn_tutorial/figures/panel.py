@@ -219,7 +219,7 @@ class Panel:
         seeds : iterable, optional
             What the seeds are called; from 0 if nothing is said.
         """
-        place, name = at
+        place, name = at[0], " ".join(at[1].split())
         values = scale * np.asarray(found.values)
         mean, low, high = (scale * value for value in (found.mean, found.low, found.high))
 

@@ -16,6 +16,11 @@ Group = Iterable[Drawn] | Mapping[str, Drawn]
 Shown = Group | Mapping[str, Group]
 
 
+#: What `against` draws: recipes that make a line for each normaliser, or lists of them by label,
+#: in one panel or in several by their titles.
+Lines = Iterable[Drawn] | Mapping[str, Iterable[Drawn] | Mapping[str, Iterable[Drawn]]]
+
+
 def panels_of(shown: Shown) -> dict[str, Group]:
     """Return the groups to be drawn by their titles, of which a single one has none."""
     if isinstance(shown, Mapping):
@@ -45,7 +50,7 @@ def series_name(label: str, recipe: Recipe, metric: str, population: bool) -> st
     return ", ".join(filter(None, (label or normaliser_name(recipe.norm), statistics)))
 
 
-def lines_of(shown: object) -> dict[str, dict[str, list[Drawn]]]:
+def lines_of(shown: Lines) -> dict[str, dict[str, list[Drawn]]]:
     """Return lists of recipes by title and label; unlabelled ones by their normaliser."""
     if isinstance(shown, Mapping):
         return {title: _by_label(group) for title, group in shown.items()}
