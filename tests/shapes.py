@@ -17,9 +17,12 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 SCRIPTS = sorted((ROOT / "gallery").glob("*/plot_*.py"))
-SEVERAL = "against batch_size_grid by_layer curves dots effects heatmaps learning_curves panels ratios trajectories"
+PLOTS = (
+    *("against", "batch_size_grid", "by_layer", "curves", "dots", "effects", "heatmaps"),
+    *("histories", "learning_curves", "panels", "ranges", "ratios", "trajectories"),
+)
 DRAWS = re.compile(
-    rf"\btrial\.({'|'.join(SEVERAL.split())})\(|\b(plt|axes|ax|figure|figures|fig|panels?|Line2D|colorbar|"
+    rf"\btrial\.({'|'.join(PLOTS)})\(|\b(plt|axes|ax|figure|figures|fig|panels?|Line2D|colorbar|"
     r"matplotlib|COLORS|SHADES|INK|set_label|mark_sample)\b"
 )
 KEEPS = re.compile(

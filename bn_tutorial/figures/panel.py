@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.cbook import normalize_kwargs
 from matplotlib.lines import Line2D
@@ -70,7 +71,7 @@ class Panel:
         color: str,
         names: Iterable[object] | None = None,
         mean: Mean = "arithmetic",
-        band: bool = True,
+        band: bool | None = None,
         legend: bool = True,
         **style: Any,
     ) -> None:
@@ -91,8 +92,8 @@ class Panel:
             What the seeds are called; from 0 if nothing is said.
         mean : {"arithmetic", "geometric"}
             How the seeds are averaged.
-        band : bool
-            Whether the interval is drawn.
+        band : bool, optional
+            Whether the interval is drawn; of an arithmetic mean it is if nothing is said.
         legend : bool
             Whether the legend names the series.
         **style
@@ -105,11 +106,11 @@ class Panel:
         for seed, path, course in zip(names or range(len(values)), paths, values, strict=True):
             self.axes.plot(path, course, color=color, linewidth=0.7, alpha=0.55, **thin)
             self.note("line", f"{series}, seed {seed}", x=path, y=course)
-        middle = values.mean(axis=0) if mean == "arithmetic" else _geometric(values)
-        where = x if x.ndim == 1 else _geometric(x)
+        middle = values.mean(axis=0) if mean == "arithmetic" else geometric(values)
+        where = x if x.ndim == 1 else geometric(x)
         self.line(series, where, middle, color=color, legend=legend, **style)
         self.marks["a thin line for each seed"] = self.marks["a bold one for their mean"] = None
-        if band and x.ndim == 1:
+        if x.ndim == 1 and (mean == "arithmetic" if band is None else band):
             bands = [interval(column) for column in values.T]
             lows, highs = [b.low for b in bands], [b.high for b in bands]
             self.band(series, x, lows, highs, color=color, aside=True)
@@ -124,7 +125,7 @@ class Panel:
         color: str,
         over: str = "epoch",
         **style: Any,
-    ) -> None:
+    ) -> npt.NDArray[Any]:
         """Draw the course of what runs of one recipe measured, as `seeds` draws it.
 
         Parameters
@@ -141,6 +142,11 @@ class Panel:
             What it is drawn over: ``epoch``, or the name of what a run's history counts.
         **style
             As for `seeds`.
+
+        Returns
+        -------
+        numpy.ndarray, shape (points,)
+            The horizontal axis.
         """
         values = courses(runs, measure)
         x = np.arange(1, values.shape[1] + 1)
@@ -152,6 +158,7 @@ class Panel:
             self.epochs(len(x))
         else:
             self.axes.set_xlabel(over)
+        return x[: values.shape[1]]
 
     def band(
         self,
@@ -317,5 +324,6 @@ class Panel:
         self.axes.autoscale_view()
 
 
-def _geometric(values: Any) -> Any:
+def geometric(values: Any) -> Any:
+    """Return the geometric mean over seeds, shape (points,)."""
     return np.exp(np.log(values).mean(axis=0))

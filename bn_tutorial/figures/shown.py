@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 from bn_tutorial.evidence.measures import Drawn, Trained, runs_of
 from bn_tutorial.figures.style import is_moving, normaliser_name, statistics_name
@@ -15,6 +16,11 @@ Group = Iterable[Drawn] | Mapping[str, Drawn]
 #: One panel's worth, or several by their titles.
 Shown = Group | Mapping[str, Group]
 
+#: Whose value is drawn, and which.
+Reading = tuple[Drawn, str]
+
+#: Properties of lines by their labels.
+Styles = Mapping[str, Mapping[str, Any]]
 
 #: What `against` draws: recipes that make a line for each normaliser, or lists of them by label,
 #: in one panel or in several by their titles.

@@ -88,7 +88,7 @@ from bn_tutorial.figures import INK
 trial.curves(
     {"pixels / 255": plain, "standardised": standardized},
     ["accuracy", "val_accuracy"],
-    colors={"standardised": INK},
+    styles={"standardised": {"color": INK}},
     alt="Training accuracy (left) and test accuracy (right) of the plain network against the epoch, "
     "with pixels divided by 255 and with standardised pixels.",
 )

@@ -95,12 +95,13 @@ trial.learning_curves(
 plain_std = plain.but(inputs="standardized")
 normalized_std = normalized.but(inputs="standardized")
 trial.train([plain_std, normalized_std], trial.few_seeds)
+both = {
+    "pixels / 255": [plain, normalized],
+    "standardised pixels": [plain_std, normalized_std],
+}
 
 trial.curves(
-    {
-        "pixels / 255": [plain, normalized],
-        "standardised pixels": [plain_std, normalized_std],
-    },
+    both,
     "val_accuracy",
     population=True,
     alt="Test accuracy against the epoch, with pixels divided by 255 on the left and standardised "

@@ -65,9 +65,6 @@ trial.against(
     {"pixels / 255": recipes.values(), "standardised pixels": ends.values()},
     "val_accuracy",
     "batch_size",
-    population=True,
-    xlabel="batch size",
-    ylabel="test accuracy after the last epoch",
     alt="Final test accuracy against the batch size, from 32 to 256, with pixels divided by 255 on "
     "the left and standardised pixels on the right: dashed with moving statistics, solid with "
     "population statistics.",

@@ -88,41 +88,28 @@ trial.train([*networks.values(), *slow.values()], engine=observe.shift)
 
 import numpy as np
 from bn_tutorial.engines.probes import QUANTILES
-from bn_tutorial.figures import COLORS
 
 
-def percentiles(run):
-    """Return the 15th, 50th and 85th percentile of the first unit, by epoch."""
+def percentiles(runs):
+    """Return the 15th, 50th and 85th percentile of the first unit, by seed and epoch."""
     low, below, above, high = (
-        np.array(run.history[f"quantiles/{QUANTILES.index(share)}"])
+        runs.curves(f"quantiles/{QUANTILES.index(share)}")
         for share in (0.15, 0.45, 0.55, 0.85)
     )
     middle = (below + above) / 2
-    return (np.array([low, middle, high]) - middle[0]) / (high[0] - low[0])
+    start, spread = middle[:, :1], high[:, :1] - low[:, :1]
+    return (np.array([low, middle, high]) - start) / spread
 
 
-with trial.panels(
-    (1, 3),
-    size=(7.6, 3.4),
-    sharey=True,
-    legend=False,
+trial.ranges(
+    {name: [net] for name, net in networks.items()},
+    percentiles,
+    one_seed=True,
+    ylabel="input of a unit\n(1: its spread after the first epoch)",
     alt="The input of one unit of the last hidden layer against the epoch, without normaliser, with "
     "batch norm and with noisy batch norm: for one seed the median as a bold line and the range from "
     "the 15th to the 85th percentile as a band, for the other seeds the median as a thin line.",
-) as panels:
-    epochs = range(1, plain.epochs + 1)
-    for panel, (name, net) in zip(panels, networks.items(), strict=True):
-        color = COLORS[net.norm]
-        (low, middle, high), *others = map(percentiles, trial.of(net))
-        panel.band("15 % to 85 %", epochs, low, high, color=color, alpha=0.25)
-        panel.line("median", epochs, middle, color=color)
-        for _, other, _ in others:
-            panel.line("median, another seed", epochs, other, color=color, lw=0.7)
-        panel.epochs(plain.epochs)
-        panel.axes.set_title(name)
-    panels[0].axes.set_ylabel(
-        "input of a unit\n(1: its spread after the first epoch)"
-    )
+)
 
 # %%
 # The second meaning: gradients
