@@ -12,7 +12,6 @@ import pandas as pd
 
 from bn_tutorial.data.cifar10 import load_cifar10
 from bn_tutorial.data.dataset import Dataset
-from bn_tutorial.engines.single import scaling
 from bn_tutorial.evidence import measures
 from bn_tutorial.evidence.measures import Drawn, Measure, runs_of
 from bn_tutorial.evidence.records import made_with, record
@@ -213,9 +212,11 @@ class Experiment:
         numpy.ndarray, shape (count, rows, columns, colours)
         """
         kept = self.data.holdout(recipe.validation) if recipe.validation else self.data
-        images = kept.subset(recipe.train_size or len(kept.x_train)).x_train[:count]
-        mean, std = scaling(recipe, self.data)
-        return np.asarray((images - mean) / std, np.float32)
+        images = kept.subset(recipe.train_size or len(kept.x_train)).x_train
+        if recipe.inputs == "unit":
+            return images[:count].astype(np.float32) / np.float32(255)
+        pixel_mean, pixel_std = images.mean(axis=(0, 1, 2)), images.std(axis=(0, 1, 2))
+        return ((images[:count] - pixel_mean) / pixel_std).astype(np.float32)
 
     def judge(
         self, measured: Mapping[str, Mapping[str, Any]], *, of: str = ""
