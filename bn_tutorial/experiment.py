@@ -214,9 +214,9 @@ class Experiment:
         kept = self.data.holdout(recipe.validation) if recipe.validation else self.data
         images = kept.subset(recipe.train_size or len(kept.x_train)).x_train
         if recipe.inputs == "unit":
-            return images[:count].astype(np.float32) / np.float32(255)
+            return np.asarray(images[:count] / 255, np.float32)
         pixel_mean, pixel_std = images.mean(axis=(0, 1, 2)), images.std(axis=(0, 1, 2))
-        return ((images[:count] - pixel_mean) / pixel_std).astype(np.float32)
+        return np.asarray((images[:count] - pixel_mean) / pixel_std, np.float32)
 
     def judge(
         self, measured: Mapping[str, Mapping[str, Any]], *, of: str = ""

@@ -23,8 +23,6 @@ TO_DO = {
     "plot_23_cost",
     "plot_24_recurrent",
     "plot_25_synchronised",
-    "plot_32_landscape",
-    "plot_33_ghost_batches",
     "plot_34_scale_invariance",
 }
 DONE = [path for path in SCRIPTS if path.stem not in TO_DO]

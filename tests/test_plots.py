@@ -329,7 +329,7 @@ def test_several_metrics_have_rows_of_panels_and_x_may_be_computed() -> None:
         styles={"ghosts": {"color": INK}},
         alt=ALT,
     )
-    labels = [f"{name} accuracy after the last epoch" for name in ("test", "training")]
+    labels = ["test accuracy", "training accuracy"]
     assert [axes.get_ylabel() for axes in figure.axes] == labels
     assert [axes.get_xlabel() for axes in figure.axes] == ["", "images together"]
     found = rows(figure, "ghosts", panel=labels[1])
@@ -484,6 +484,16 @@ def test_a_wide_interval_does_not_squeeze_the_curves() -> None:
 )
 def test_a_legend_has_as_many_columns_as_fit(labels: list[str], columns: int) -> None:
     assert figures.canvas._columns(labels, 7.2) == columns
+
+
+def test_a_short_logarithmic_axis_names_more_than_its_powers_of_ten() -> None:
+    with panels(RUNS, (1, 2), alt=ALT) as (short, long):
+        for panel, high in ((short, 4), (long, 1e5)):
+            panel.line("line", [0, 1], [0.3, high], color=INK)
+            panel.axes.set_yscale("log")
+    names = [[text.get_text() for text in one.axes.get_yticklabels()] for one in (short, long)]
+    assert {"0.3", "0.5", "0.7", "1", "1.5", "2", "3"} <= set(names[0])
+    assert not {"0.3", "3"} & set(names[1])
 
 
 def test_a_figure_that_fails_is_not_finished() -> None:

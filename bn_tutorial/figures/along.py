@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from bn_tutorial.evidence import measures
 from bn_tutorial.evidence.intervals import interval
@@ -87,7 +88,8 @@ def against(
         The figure, with its numbers in ``data``.
     """
     names = [metrics] if isinstance(metrics, str) else list(metrics)
-    place = (lambda recipe: float(getattr(recipe, x))) if isinstance(x, str) else x
+    place: Callable[[Recipe], float] = operator.attrgetter(x) if isinstance(x, str) else x
+    xlabel = xlabel or (x.replace("_", " ") if isinstance(x, str) else "")
     groups = lines_of(shown)
     rows, columns = len(names), len(groups)
     layout = {"sharex": rows > 1, "sharey": "row" if columns > 1 else False}
@@ -97,22 +99,21 @@ def against(
             ticks: set[float] = set()
             for label, ones in lines.items():
                 runs = [runs_of(trial, one) for one in ones]
-                (recipe, *_), at = [one.recipes[0] for one in runs], []
-                at = [place(one.recipes[0]) for one in runs]
+                at = [place(found.recipes[0]) for found in runs]
                 ticks.update(at)
-                for one in readings_of(recipe, metric, population):
-                    values = np.array([final(found, one) for found in runs]).T
-                    look: dict[str, Any] = {
-                        "color": COLORS[recipe.norm],
-                        **(styles or {}).get(label, {}),
-                    }
-                    if is_moving(recipe, one):
-                        look["linestyle"] = "--"
-                    seeds = [run.seed for run in runs[0]]
-                    panel.seeds(
-                        series_name(label, recipe, one, population), at,
-                        np.nan_to_num(values, nan=diverged), names=seeds, marker="o", **look,
-                    )  # fmt: skip
+                recipe = runs[0].recipes[0]
+                look = {
+                    "color": COLORS[recipe.norm],
+                    **(styles or {}).get(label, {}),
+                    "marker": "o",
+                }
+                for name in readings_of(recipe, metric, population):
+                    values = pd.DataFrame([final(found, name) for found in runs]).T.fillna(diverged)
+                    dashed = {"linestyle": "--"} if is_moving(recipe, name) else {}
+                    series = series_name(label, recipe, name, population)
+                    seeds = [*values.index]
+                    panel.seeds(series, at, values, names=seeds, legend=rows == 1, **look | dashed)
+                    panel.name(series if rows == 1 else label, **look | dashed)
             for label, other in (reference or {}).items():
                 _across(panel, label, runs_of(trial, other), metric)
             for series, value in (levels or {}).items():
@@ -120,9 +121,12 @@ def against(
             panel.axes.set_title(title)
             panel.ticks("x", sorted(ticks), log=2)
             if index >= len(drawn) - columns:
-                panel.axes.set_xlabel(xlabel or str(x).replace("_", " "))
+                panel.axes.set_xlabel(xlabel)
             if index % columns == 0:
-                panel.axes.set_ylabel(f"{metric_name(metric, recipe)} after the last epoch")
+                when = (
+                    " after the last epoch" if rows == 1 else ""
+                )  # which a low panel has no room for
+                panel.axes.set_ylabel(metric_name(metric, recipe) + when)
             if "accuracy" in metric:
                 panel.shares("y")
     return finished()

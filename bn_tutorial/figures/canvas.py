@@ -72,12 +72,14 @@ def panels(
         raise ValueError("a figure needs an alternative text: say in alt= what it shows.")
     with house_style():
         rows, columns = shape
-        size = size or (7.6 if columns > 1 else 7.2, 0.6 + 3.2 * rows)
+        size = size or (7.6 if columns > 1 else 7.2, 0.6 + (3.2 if rows == 1 else 2.6) * rows)
         figure, axes = plt.subplots(
             rows, columns, figsize=size, squeeze=False, FigureClass=NumberedFigure, **layout
         )
         drawn = [Panel(one) for one in axes.flat]
         yield drawn
+        for panel in drawn:
+            panel.name_decades()
         if legend:
             _legend_below(figure, drawn, legend if isinstance(legend, str) else None)
         mark_sample(figure, trial)

@@ -290,11 +290,16 @@ def ranges(
                 epochs = np.arange(1, np.shape(low)[1] + 1)
                 ends = (low[0], high[0]) if one_seed else (geometric(low), geometric(high))
                 panel.band(f"{series}, range", epochs, *ends, color=color, alpha=0.3)
-                thin: dict[str, Any] = {"color": color, "linewidth": 0.7, "legend": False}
+                thin: dict[str, Any] = {
+                    "color": color,
+                    "linewidth": 0.7,
+                    "alpha": 0.6,
+                    "legend": False,
+                }
                 for index, run in enumerate(runs):
                     seed = f"seed {run.seed}"
                     if one_seed:
-                        look = thin if index else thin | {"linewidth": 2.2}
+                        look = thin if index else thin | {"linewidth": 2.2, "alpha": 1}
                         panel.line(f"{series}, {seed}", epochs, middle[index], **look)
                     else:
                         panel.line(f"{series}, low, {seed}", epochs, low[index], **thin)

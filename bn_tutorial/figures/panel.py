@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Literal
 
@@ -11,7 +12,7 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.cbook import normalize_kwargs
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import FixedLocator, LogFormatter, LogLocator, MaxNLocator, NullLocator
 from numpy.typing import ArrayLike
 
 from bn_tutorial.evidence.intervals import Interval, interval
@@ -19,6 +20,9 @@ from bn_tutorial.evidence.measures import Measure, courses
 from bn_tutorial.figures import table
 from bn_tutorial.figures.style import INK, percent
 from bn_tutorial.training.runs import Runs
+
+#: What is named of a decade where there are few of them.
+DECADE = (1, 1.5, 2, 3, 5, 7)
 
 Mean = Literal["arithmetic", "geometric"]
 
@@ -292,6 +296,18 @@ class Panel:
         one.set_major_locator(FixedLocator(at))
         one.set_minor_locator(NullLocator())
         one.set_major_formatter("{x:g}")
+
+    def name_decades(self) -> None:
+        """Give a short logarithmic axis more ticks than its one or two powers of ten."""
+        for axis in (self.axes.xaxis, self.axes.yaxis):
+            low, high = sorted(axis.get_view_interval())
+            plain = isinstance(axis.get_major_locator(), LogLocator) and axis.get_scale() == "log"
+            if plain and 0 < high < 100 * low:
+                powers = 10.0 ** np.arange(math.floor(math.log10(low)), math.log10(high) + 1)
+                axis.set_major_locator(FixedLocator(np.outer(powers, DECADE).ravel().tolist()))
+                axis.set_minor_locator(NullLocator())
+                if isinstance(axis.get_major_formatter(), LogFormatter):
+                    axis.set_major_formatter("{x:g}")
 
     def epochs(self, count: int) -> None:
         """Let the horizontal axis count so many epochs, from 1."""
