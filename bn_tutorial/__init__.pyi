@@ -3,6 +3,7 @@ from . import cli as cli
 from . import data as data
 from . import engines as engines
 from . import evidence as evidence
+from . import experiment as experiment
 from . import figures as figures
 from . import networks as networks
 from . import scratch as scratch
@@ -10,6 +11,7 @@ from . import training as training
 from .data.cifar10 import load_cifar10 as load_cifar10
 from .data.dataset import Dataset as Dataset
 from .data.sources import DataError as DataError
+from .experiment import Experiment as Experiment
 from .networks.folding import fold as fold
 from .networks.models import build as build
 from .networks.recalibration import recalibrate as recalibrate

@@ -9,8 +9,9 @@ from typing import Any
 
 import pandas as pd
 
+from bn_tutorial.evidence.records import recall, record
 from bn_tutorial.evidence.registry import Hypothesis, claims, hypotheses
-from bn_tutorial.evidence.verdicts import compose, recall, record
+from bn_tutorial.evidence.verdicts import compose
 from bn_tutorial.settings import profile
 
 #: What two builds may differ in, beside their random seeds.

@@ -13,8 +13,17 @@ from typing import TypeVar
 
 _Made = TypeVar("_Made")
 
-#: The verdicts, as `judge` and `compose` give them; only a claim "depends".
-WORDS = ("supported", "not supported", "contradicted", "depends", "inconclusive", "not judged")
+#: The verdicts, as `judge` and `compose` give them, and the shape that tells each where colours
+#: do not; only a claim "depends".
+SHAPES = {
+    "supported": "▲",
+    "not supported": "■",
+    "contradicted": "▼",
+    "depends": "◆",
+    "inconclusive": "○",
+    "not judged": "–",
+}
+WORDS = tuple(SHAPES)
 
 #: The units of effects, and how a value in them is written.
 UNITS = {"points": "+.1pp", "ratio": ".3g", "number": ".3g"}

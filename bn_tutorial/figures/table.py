@@ -1,8 +1,8 @@
-"""What a figure shows, as a table: the numbers behind lines, bands, points and cells."""
+"""What a figure shows, as a table: as its panels noted it, or read from what was drawn by hand."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -24,29 +24,40 @@ COLUMNS = (
 )
 
 
-def table(figure: Figure, colors: Mapping[str, str] | None = None) -> pd.DataFrame:
-    """Return the numbers that a figure shows.
+def frame(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
+    """Return rows as a table with `COLUMNS`, without those that have no value.
+
+    Parameters
+    ----------
+    rows : iterable of mapping
+        Values by the name of a column.
+    """
+    found = pd.DataFrame(list(rows), columns=pd.Index(COLUMNS))
+    return found.dropna(axis="columns", how="all")
+
+
+def table(figure: Figure) -> pd.DataFrame:
+    """Return the numbers that a figure shows, if it was drawn by hand.
 
     Parameters
     ----------
     figure : matplotlib.figure.Figure
         The figure. What only guides the eye (grids, lines across a whole panel, text) is left out.
-    colors : mapping of str to str, optional
-        What a colour (such as ``"#0b84d8"``) means where no legend says it.
 
     Returns
     -------
     pandas.DataFrame
         A row for each point, with `COLUMNS`: the title or the axis of its panel; the number, the
         kind (line, band, points, bars or cells) and the name of what it belongs to; the labels of
-        the axes; where it lies,
-        in the units of the axes, or by the label of a tick that has one. A band has a ``low`` and a ``high`` in place of ``y``, a coloured
-        cell a ``value`` besides. Columns without any value are left out.
+        the axes; where it lies, in the units of the axes, or by the label of a tick that has one.
+        A band has a ``low`` and a ``high`` in place of ``y``, a coloured cell a ``value`` besides.
+        A name is that of a label or of the legend; where neither says what a thing is, it is
+        called by its kind and number, as a colour is no name.
     """
     names = _legend(figure)
     rows: list[dict[str, Any]] = []
     for index, axes in enumerate(figure.axes):
-        panel, line = _panel(axes) or f"panel {index + 1}", 0
+        panel, line = panel_name(axes) or f"panel {index + 1}", 0
         latest: dict[str, str] = {}  # what was drawn last in a colour: a band belongs to it
         for artist in axes.get_children():
             kind, points = _points(axes, artist)
@@ -54,29 +65,23 @@ def table(figure: Figure, colors: Mapping[str, str] | None = None) -> pd.DataFra
                 continue
             line += 1
             look = _look(artist)
-            looks_like = names.get(look) or (colors or {}).get(look[0], look[0])
-            name = "" if kind == "cells" else _name(artist, looks_like)
-            if kind == "band" and name == looks_like:
-                name = latest.get(look[0], name)
-            latest[look[0]] = name
-            head = {
-                "panel": panel,
-                "line": line,
-                "kind": kind,
-                "series": name,
-                **_axis_labels(axes),
-            }
-            rows += [head | _readable(axes, point) for point in points]
-    found = pd.DataFrame(rows, columns=pd.Index(COLUMNS))
-    return found.dropna(axis="columns", how="all")
+            name = "" if kind == "cells" else _name(artist, names.get(look, ""))
+            if kind == "band" and not name:
+                name = latest.get(look[0], "")
+            name = latest[look[0]] = name or f"{kind} {line}"
+            head = {"panel": panel, "line": line, "kind": kind, "series": name}
+            head |= axis_labels(axes)
+            rows += [head | point | readable(axes, point) for point in points]
+    return frame(rows)
 
 
-def _readable(axes: Axes, point: Mapping[str, float]) -> dict[str, float | str]:
+def readable(axes: Axes, point: Mapping[str, Any]) -> dict[str, float | str]:
     """Return a point by the labels of the ticks that it lies at, with six digits elsewhere."""
     labels = {"x": _tick_labels(axes.xaxis), "y": _tick_labels(axes.yaxis)}
     return {
         name: labels.get(name, {}).get(value, float(f"{value:.6g}"))
         for name, value in point.items()
+        if isinstance(value, (int, float)) and name in COLUMNS[-5:]
     }
 
 
@@ -91,7 +96,7 @@ def _tick_labels(axis: Axis) -> dict[float, str]:
     return {tick: text for tick, text in pairs if not text.endswith("%")}  # which is a number
 
 
-def _axis_labels(axes: Axes) -> dict[str, str | None]:
+def axis_labels(axes: Axes) -> dict[str, str | None]:
     """Return what is measured along the axes; panels that share an axis share its label."""
     found = {}
     for name, get, together in (
@@ -103,7 +108,8 @@ def _axis_labels(axes: Axes) -> dict[str, str | None]:
     return found
 
 
-def _panel(axes: Axes) -> str:
+def panel_name(axes: Axes) -> str:
+    """Return the title of a panel, or what it is measured by."""
     titles = (axes.get_title("left"), axes.get_title(), axes.get_title("right"))
     title = " ".join(filter(None, titles))
     return " ".join((title or axes.get_ylabel() or axes.get_xlabel()).split())
@@ -133,8 +139,6 @@ def _legend(figure: Figure) -> dict[_Look, str]:
 
 def _name(artist: Any, looks_like: str) -> str:
     label = str(artist.get_label())
-    if label.startswith("_seed"):
-        return f"{looks_like}, {label[1:]}"
     return looks_like if label.startswith("_") or not label else label
 
 

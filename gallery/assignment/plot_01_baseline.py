@@ -19,7 +19,7 @@ cores; the end of the page says how many.
 # An image is flattened to 3072 numbers, a hidden layer of 512 rectified units reads them, and a
 # softmax layer gives ten class probabilities. In Keras:
 
-from bn_tutorial import Recipe, build, load_cifar10, profile, train
+from bn_tutorial import Experiment, Recipe, build
 from bn_tutorial.networks.backend import keras
 
 model = keras.Sequential(
@@ -38,10 +38,8 @@ model.summary(line_length=72)
 # 32, ten epochs. It builds the same network:
 
 plain = Recipe()
-assert build(plain).count_params() == model.count_params()
-assert [weight.shape for weight in build(plain).weights] == [
-    weight.shape for weight in model.weights
-]
+shapes = [[w.shape for w in one.weights] for one in (build(plain), model)]
+assert shapes[0] == shapes[1]
 print(plain)
 
 # %%
@@ -51,31 +49,27 @@ print(plain)
 # seed fixes the initial weights and the order of the images. The test images serve for
 # validation after each epoch, as in the notebook.
 
-budget = profile()
-data = load_cifar10(budget.source)
-plain = plain.but(epochs=budget.epochs)
-runs = train(plain, data, seeds=range(budget.seeds))
+trial = Experiment("baseline")
+plain = plain.but(epochs=trial.budget.epochs)
+trial.train(plain, trial.few_seeds)
 
 # %%
 # The learning curves
 # -------------------
 # Thin lines are seeds, the bold line is their mean, and the band its 95 % interval.
 
-from bn_tutorial.figures import learning_curves
-
-figure = learning_curves(runs)
-figure.set_label(
-    "Four panels: training accuracy and loss above, test accuracy and loss below, against the "
-    "epoch, for the plain network; a thin line for each seed and a bold line for the mean."
+trial.learning_curves(
+    alt="Four panels: training accuracy and loss above, test accuracy and loss below, against the "
+    "epoch, for the plain network."
 )
 
 # %%
 # How good is it? Here is the accuracy on the test images after the last epoch:
 
-from bn_tutorial.evidence import interval, judge, record
+from bn_tutorial.evidence import interval
 
-final = interval(runs.final("val_accuracy").values())
-print(f"test accuracy {final:.1%}")
+accuracy = interval(trial.final("val_accuracy", plain))
+print(f"test accuracy {accuracy:.1%}")
 
 # %%
 # The inputs matter
@@ -87,22 +81,16 @@ print(f"test accuracy {final:.1%}")
 # both.
 
 standardized = plain.but(inputs="standardized")
-runs += train(standardized, data, seeds=range(budget.seeds))
+trial.train(standardized, trial.few_seeds)
 
-import matplotlib.pyplot as plt
-from bn_tutorial.figures import COLORS, INK, curve, mark_sample
+from bn_tutorial.figures import INK
 
-figure, (left, right) = plt.subplots(1, 2, figsize=(7.6, 3.6))
-for recipe, color in ((plain, COLORS[None]), (standardized, INK)):
-    curve(left, runs.of(recipe), "accuracy", color=color)
-    curve(right, runs.of(recipe), "val_accuracy", color=color)
-right.plot([], [], color=COLORS[None], label="pixels / 255")
-right.plot([], [], color=INK, label="standardised")
-figure.legend(loc="outside lower center", ncols=2)
-mark_sample(figure, runs)
-figure.set_label(
-    "Training accuracy (left) and test accuracy (right) of the plain network against the epoch, "
-    "with pixels divided by 255 and with standardised pixels."
+trial.curves(
+    {"pixels / 255": plain, "standardised": standardized},
+    ["accuracy", "val_accuracy"],
+    styles={"standardised": {"color": INK}},
+    alt="Training accuracy (left) and test accuracy (right) of the plain network against the epoch, "
+    "with pixels divided by 255 and with standardised pixels.",
 )
 
 # %%
@@ -112,14 +100,8 @@ figure.set_label(
 # 95 % interval lies beyond one percentage point. Seeds are paired, so that chance which both
 # networks share cancels.
 
-measured = {
-    "unit": runs.of(plain).final("val_accuracy"),
-    "standardized": runs.of(standardized).final("val_accuracy"),
-}
-verdicts = judge("batch-norm", {"inputs-alone": measured}, sample=data.is_sample)
-verdict = verdicts["inputs-alone"]
-print(verdict)
-print(verdict.sentence)
+arms = trial.final("val_accuracy", unit=plain, standardized=standardized)
+trial.judge({"inputs-alone": arms}, of="batch-norm")
 
 # %%
 # What this does *not* show
@@ -131,17 +113,6 @@ print(verdict.sentence)
 # **Exercise.** Which is the better use of the same time: twice as many hidden units, or twice as
 # many epochs? Change one line: ``plain.but(width=1024)`` or ``plain.but(epochs=20)``.
 
-seconds = sum(run.provenance["seconds"] for run in runs)
-print(f"The training behind this page took {seconds:.0f} s.")
-record(
-    "baseline",
-    runs=runs,
-    accuracy=final,
-    accuracy_standardized=interval(
-        runs.of(standardized).final("val_accuracy").values()
-    ),
-    inputs_alone=verdict,
-    seeds=budget.seeds,
-    epochs=budget.epochs,
-    seconds=seconds,
+trial.record(
+    accuracy=accuracy, accuracy_standardized=interval(arms["standardized"])
 )

@@ -19,7 +19,7 @@ in two ways. **What you'll see:** what the notebook saw; why; and the remedy.
 # The hidden layer loses its activation, batch normalisation follows, and then comes the
 # activation: Dense → BatchNormalization → ReLU.
 
-from bn_tutorial import Recipe, build, load_cifar10, profile, train
+from bn_tutorial import Experiment, Recipe, build
 from bn_tutorial.networks.backend import keras
 
 model = keras.Sequential(
@@ -38,16 +38,13 @@ model.summary(line_length=72)
 # In a recipe that is one word. The seeds are shared, so both networks begin with the same weights
 # in their dense layers and see the same images in the same order.
 
-budget = profile()
-data = load_cifar10(budget.source)
-plain = Recipe(epochs=budget.epochs)
+trial = Experiment("batch-norm")
+plain = Recipe(epochs=trial.budget.epochs)
 normalized = plain.but(norm="batch")
-assert build(normalized).count_params() == model.count_params()
-assert [w.shape for w in build(normalized).weights] == [
-    w.shape for w in model.weights
-]
+shapes = [[w.shape for w in one.weights] for one in (build(normalized), model)]
+assert shapes[0] == shapes[1]
 
-runs = train([plain, normalized], data, seeds=range(budget.seeds))
+trial.train([plain, normalized], trial.few_seeds)
 
 # %%
 # First, what the notebook shows
@@ -56,18 +53,11 @@ runs = train([plain, normalized], data, seeds=range(budget.seeds))
 # the test images it switches to *inference mode*: instead of the statistics of a batch it uses
 # their moving averages.
 
-import matplotlib.pyplot as plt
-from bn_tutorial.figures import curve, learning_curves, legend, mark_sample
-
-figure, panels = plt.subplots(1, 2, figsize=(7.6, 3.6))
-for recipe in (plain, normalized):
-    curve(panels[0], runs.of(recipe), "accuracy")
-    curve(panels[1], runs.of(recipe), "val_accuracy")
-legend(figure, runs, population=False)
-mark_sample(figure, runs)
-figure.set_label(
-    "Training accuracy (left) and test accuracy with moving statistics (right) against the epoch, "
-    "with and without batch normalisation; a thin line for each seed."
+trial.curves(
+    [plain, normalized],
+    ["accuracy", "val_accuracy"],
+    alt="Training accuracy (left) and test accuracy with moving statistics (right) against the "
+    "epoch, with and without batch normalisation.",
 )
 
 # %%
@@ -88,10 +78,10 @@ figure.set_label(
 # is, compute the mean and the variance of each unit over 10,000 training images (its *population
 # statistics*), and test again. No weight is touched.
 
-figure = learning_curves(runs)
-figure.set_label(
-    "Training (above) and test (below) accuracy and loss against the epoch. The batch-normalised "
-    "network has two test curves: dashed with moving statistics, solid with population statistics."
+trial.learning_curves(
+    alt="Training (above) and test (below) accuracy and loss against the epoch. The "
+    "batch-normalised network has two test curves: dashed with moving statistics, solid with "
+    "population statistics."
 )
 
 # %%
@@ -104,24 +94,19 @@ figure.set_label(
 
 plain_std = plain.but(inputs="standardized")
 normalized_std = normalized.but(inputs="standardized")
-runs += train([plain_std, normalized_std], data, seeds=range(budget.seeds))
+trial.train([plain_std, normalized_std], trial.few_seeds)
+both = {
+    "pixels / 255": [plain, normalized],
+    "standardised pixels": [plain_std, normalized_std],
+}
 
-figure, panels = plt.subplots(1, 2, figsize=(7.6, 3.8), sharey=True)
-for axes, title, pair in (
-    (panels[0], "pixels / 255", (plain, normalized)),
-    (panels[1], "standardised pixels", (plain_std, normalized_std)),
-):
-    for recipe in pair:
-        curve(axes, runs.of(recipe), "val_accuracy")
-    curve(axes, runs.of(pair[1]), "val_accuracy_population")
-    axes.set_title(title)
-panels[1].set_ylabel("")
-legend(figure, runs)
-mark_sample(figure, runs)
-figure.set_label(
-    "Test accuracy against the epoch, with pixels divided by 255 on the left and standardised "
-    "pixels on the right: without batch normalisation, with it and moving statistics (dashed), and "
-    "with it and population statistics (solid)."
+trial.curves(
+    both,
+    "val_accuracy",
+    population=True,
+    alt="Test accuracy against the epoch, with pixels divided by 255 on the left and standardised "
+    "pixels on the right: without batch normalisation, with it and moving statistics (dashed), "
+    "and with it and population statistics (solid).",
 )
 
 # %%
@@ -131,51 +116,33 @@ figure.set_label(
 # the smallest effect that matters. Every one compares two arms, paired by seed. Two of them are
 # *primary*, and corrected for being two (Holm, 1979); the others are secondary.
 
-from bn_tutorial.evidence import judge, record, roughness
+from bn_tutorial.evidence.measures import roughness
 
-
-def final(recipe, metric="val_accuracy"):
-    """Return a metric after the last epoch, for each seed."""
-    return runs.of(recipe).final(metric)
-
-
-population = "val_accuracy_population"
-measured = {
-    "fits-faster": {
-        "without": final(plain, "accuracy"),
-        "batch": final(normalized, "accuracy"),
-    },
-    "notebook-curve": {"without": final(plain), "batch": final(normalized)},
-    "jagged": {
-        "without": roughness(runs.of(plain), "val_accuracy"),
-        "batch": roughness(runs.of(normalized), "val_accuracy"),
-    },
-    "better-network": {
-        "without": final(plain),
-        "batch": final(normalized, population),
-    },
-    "hidden": {
-        "moving": final(normalized),
-        "population": final(normalized, population),
-    },
-    "hidden-standardized": {
-        "moving": final(normalized_std),
-        "population": final(normalized_std, population),
-    },
-    "inputs-alone": {"unit": final(plain), "standardized": final(plain_std)},
-    "beyond-inputs": {
-        "without": final(plain_std),
-        "batch": final(normalized_std, population),
-    },
-}
-verdicts = judge("batch-norm", measured, sample=data.is_sample)
-for verdict in verdicts.values():
-    print(verdict, end="\n\n")
+final, MOVING, POPULATION = trial.final, "val_accuracy", "val_accuracy_population"
+with_both = {"without": plain, "batch": normalized}
+verdicts = trial.judge(
+    {
+        "fits-faster": final("accuracy", **with_both),
+        "notebook-curve": final(MOVING, **with_both),
+        "jagged": {
+            arm: roughness(trial.of(net), MOVING) for arm, net in with_both.items()
+        },
+        "better-network": final(POPULATION, **with_both),
+        "hidden": {
+            "moving": final(MOVING, normalized),
+            "population": final(POPULATION, normalized),
+        },
+        "hidden-standardized": {
+            "moving": final(MOVING, normalized_std),
+            "population": final(POPULATION, normalized_std),
+        },
+        "inputs-alone": final(MOVING, unit=plain, standardized=plain_std),
+        "beyond-inputs": final(POPULATION, without=plain_std, batch=normalized_std),
+    }
+)
 
 # %%
 # All effects on the test accuracy in one figure:
-
-from bn_tutorial.figures import effects
 
 labels = {
     "notebook-curve": "with BN − without, as the notebook's plot shows it",
@@ -185,18 +152,11 @@ labels = {
     "inputs-alone": "standardising the pixels, without BN",
     "beyond-inputs": "with BN − without, standardised pixels",
 }
-figure = effects({label: verdicts[name].effect for name, label in labels.items()})
-mark_sample(figure, runs)
-figure.set_label(
-    "Six effects on the final test accuracy, in percentage points, each with its 95 % interval and "
-    "a tick for every seed; a grey band marks effects below one point."
+trial.effects(
+    {label: verdicts[name].effect for name, label in labels.items()},
+    alt="Six effects on the final test accuracy, in percentage points; a grey band marks effects "
+    "below one point.",
 )
-
-# %%
-# In words, as written beforehand for these verdicts:
-
-for verdict in verdicts.values():
-    print(verdict.sentence)
 
 # %%
 # What this does *not* show
@@ -209,15 +169,6 @@ for verdict in verdicts.values():
 # **Exercise.** A shorter memory lags less. Predict what a momentum of 0.9 does to the dashed
 # curve, then change one line: ``plain.but(norm="batch", norm_options={"momentum": 0.9})``.
 
-seconds = sum(run.provenance["seconds"] for run in runs)
-print(f"The training behind this page took {seconds:.0f} s.")
-record(
-    "batch-norm",
-    verdicts,
-    runs=runs,
-    seeds=budget.seeds,
-    epochs=budget.epochs,
-    seconds=seconds,
-)
+trial.record()
 
 # sphinx_gallery_thumbnail_number = 3

@@ -20,15 +20,14 @@ minutes on two cores; the end of the page says how many.
 # store already and is not trained again. All four see the same images in the same order, for the
 # same number of epochs, at the same learning rate.
 
-from bn_tutorial import Recipe, load_cifar10, profile, train
+from bn_tutorial import Experiment, Recipe
 
-budget = profile()
-data = load_cifar10(budget.source)
-sizes = (32, 64, 128, 256)
+trial = Experiment("batch-size")
 recipes = {
-    b: Recipe(norm="batch", batch_size=b, epochs=budget.epochs) for b in sizes
+    b: Recipe(norm="batch", batch_size=b, epochs=trial.budget.epochs)
+    for b in (32, 64, 128, 256)
 }
-runs = train(recipes.values(), data, seeds=range(budget.seeds))
+trial.train(recipes.values(), trial.few_seeds)
 
 # %%
 # The grid
@@ -36,66 +35,39 @@ runs = train(recipes.values(), data, seeds=range(budget.seeds))
 # Training accuracy, and test accuracy read in both ways: with moving statistics (dashed), as in
 # the notebook, and with population statistics (solid).
 
-from bn_tutorial.figures import batch_size_grid
-
-figure = batch_size_grid(runs)
-figure.set_label(
-    "Four panels, for batch sizes 32, 64, 128 and 256: training accuracy and test accuracy against "
-    "the epoch, the latter dashed with moving statistics and solid with population statistics."
+trial.batch_size_grid(
+    recipes.values(),
+    alt="Four panels, for batch sizes 32, 64, 128 and 256: training accuracy and test accuracy "
+    "against the epoch, the latter dashed with moving statistics and solid with population "
+    "statistics.",
 )
 
 # %%
 # And the loss:
 
-figure = batch_size_grid(runs, "loss")
-figure.set_label(
-    "Four panels, for batch sizes 32, 64, 128 and 256: training loss and test loss against the "
-    "epoch, the latter dashed with moving statistics and solid with population statistics."
+trial.batch_size_grid(
+    recipes.values(),
+    "loss",
+    alt="Four panels, for batch sizes 32, 64, 128 and 256: training loss and test loss against the "
+    "epoch, the latter dashed with moving statistics and solid with population statistics.",
 )
 
 # %%
 # The last epoch, against the batch size
 # --------------------------------------
-
-import matplotlib.pyplot as plt
-from bn_tutorial.evidence import judge, record
-from bn_tutorial.figures import COLORS, legend, mark_sample, percent, spread
-
-
-def against_batch_size(axes, recipes):
-    """Draw the final test accuracy of each recipe, in both readings."""
-    sizes = [recipe.batch_size for recipe in recipes]
-    for metric, style in (("val_accuracy", "--"), ("val_accuracy_population", "-")):
-        finals = [runs.of(recipe).final(metric) for recipe in recipes]
-        values = [[final[seed] for final in finals] for seed in finals[0]]
-        spread(
-            axes, sizes, values, color=COLORS["batch"], linestyle=style, marker="o"
-        )
-    axes.set_xscale("log", base=2)
-    axes.set_xticks(sizes, [str(size) for size in sizes])
-    axes.set_xlabel("batch size")
-    axes.yaxis.set_major_formatter(percent)
-
-
-# %%
 # As in the experiment before, standardised pixels are the control. The two ends of the range will
 # do:
 
 ends = {b: recipes[b].but(inputs="standardized") for b in (32, 256)}
-runs += train(ends.values(), data, seeds=range(budget.seeds))
+trial.train(ends.values(), trial.few_seeds)
 
-figure, panels = plt.subplots(1, 2, figsize=(7.6, 3.8), sharey=True)
-against_batch_size(panels[0], recipes.values())
-against_batch_size(panels[1], ends.values())
-panels[0].set_title("pixels / 255")
-panels[0].set_ylabel("test accuracy after the last epoch")
-panels[1].set_title("standardised pixels")
-legend(figure, runs)
-mark_sample(figure, runs)
-figure.set_label(
-    "Final test accuracy against the batch size, from 32 to 256, with pixels divided by 255 on the "
-    "left and standardised pixels on the right: dashed with moving statistics, solid with "
-    "population statistics; a thin line for each seed."
+trial.against(
+    {"pixels / 255": recipes.values(), "standardised pixels": ends.values()},
+    "val_accuracy",
+    "batch_size",
+    alt="Final test accuracy against the batch size, from 32 to 256, with pixels divided by 255 on "
+    "the left and standardised pixels on the right: dashed with moving statistics, solid with "
+    "population statistics.",
 )
 
 # %%
@@ -107,20 +79,17 @@ figure.set_label(
 
 
 def compare(recipes, metric):
-    """Return a metric after the last epoch at both ends, for each seed."""
-    return {str(b): runs.of(recipes[b]).final(metric) for b in (32, 256)}
+    """Return a metric after the last epoch at both ends, by seed."""
+    return {str(b): trial.final(metric, recipes[b]) for b in (32, 256)}
 
 
-measured = {
-    "batch-size-moving": compare(recipes, "val_accuracy"),
-    "batch-size-population": compare(recipes, "val_accuracy_population"),
-    "batch-size-moving-standardized": compare(ends, "val_accuracy"),
-}
-verdicts = judge("batch-size", measured, sample=data.is_sample)
-for verdict in verdicts.values():
-    print(verdict, end="\n\n")
-for verdict in verdicts.values():
-    print(verdict.sentence)
+trial.judge(
+    {
+        "batch-size-moving": compare(recipes, "val_accuracy"),
+        "batch-size-population": compare(recipes, "val_accuracy_population"),
+        "batch-size-moving-standardized": compare(ends, "val_accuracy"),
+    }
+)
 
 # %%
 # How long the moving statistics remember
@@ -128,8 +97,8 @@ for verdict in verdicts.values():
 # An exponential average with momentum 0.99 still gives its starting value the weight
 # :math:`0.99^t` after :math:`t` steps. An epoch has fewer steps when the batches are larger:
 
-for b in sizes:
-    steps = -(-len(data.x_train) // b)
+for b in recipes:
+    steps = -(-len(trial.data.x_train) // b)
     print(
         f"batch {b:3}: {steps:5} steps an epoch, weight of the start {0.99**steps:.1e}"
     )
@@ -147,15 +116,6 @@ for b in sizes:
 # **Exercise.** Give every size the same number of updates instead of epochs: multiply ``epochs``
 # by ``b // 32`` in one line. What is left of the differences?
 
-seconds = sum(run.provenance["seconds"] for run in runs)
-print(f"The training behind this page took {seconds:.0f} s.")
-record(
-    "batch-size",
-    verdicts,
-    runs=runs,
-    seeds=budget.seeds,
-    epochs=budget.epochs,
-    seconds=seconds,
-)
+trial.record()
 
 # sphinx_gallery_thumbnail_number = 3

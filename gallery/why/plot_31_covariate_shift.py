@@ -36,10 +36,9 @@ what becomes of training when it is made unsteady again.
 # outputs of every unit at random, anew in every step, so that the next layer never meets the same
 # distribution twice. At inference there is no noise.
 
-from bn_tutorial import Recipe, load_cifar10, profile, train
+from bn_tutorial import Experiment, Recipe
 
-budget = profile()
-data = load_cifar10(budget.source)
+trial = Experiment("covariate-shift")
 plain = Recipe(
     depth=5,
     width=128,
@@ -48,8 +47,8 @@ plain = Recipe(
     optimizer="sgd",
     batch_size=64,
     epochs=12,
-    train_size=budget.subset // 2,
-    validation=budget.validation,
+    train_size=trial.budget.subset // 2,
+    validation=trial.budget.validation,
 )
 
 # %%
@@ -57,13 +56,8 @@ plain = Recipe(
 # The rule: the one of a few at which the *plain* network ends with the lowest training loss, in a
 # run with a seed that is not used again.
 
-rates = budget.grid([0.003, 0.01, 0.03, 0.1])
-trials = train(
-    [plain.but(learning_rate=rate) for rate in rates],
-    data,
-    seeds=[budget.subset_seeds],
-)
-best = min(trials, key=lambda run: run.history["loss"][-1]).recipe
+rates = trial.grid([0.003, 0.01, 0.03, 0.1])
+best = trial.pilot(plain.but(learning_rate=rate) for rate in rates)
 print(f"The plain network's best learning rate is {best.learning_rate:g}.")
 
 # %%
@@ -72,22 +66,17 @@ print(f"The plain network's best learning rate is {best.learning_rate:g}.")
 
 from bn_tutorial.engines import observe
 
-normalised = best.but(norm="batch")
-noisy = best.but(norm="noisy")
 networks = {
     "without": best,
-    "batch norm": normalised,
-    "noisy batch norm": noisy,
+    "batch norm": best.but(norm="batch"),
+    "noisy batch norm": best.but(norm="noisy"),
 }
 gentle = best.learning_rate / 10
-best_gentle = best.but(learning_rate=gentle)
-normalised_gentle = normalised.but(learning_rate=gentle)
-runs = train(
-    [*networks.values(), best_gentle, normalised_gentle],
-    data,
-    seeds=range(budget.subset_seeds),
-    engine=observe.shift,
-)
+slow = {
+    name: networks[name].but(learning_rate=gentle)
+    for name in ("without", "batch norm")
+}
+trial.train([*networks.values(), *slow.values()], engine=observe.shift)
 
 # %%
 # The first meaning: distributions
@@ -97,43 +86,29 @@ runs = train(
 # percentiles. If batch normalisation works as its inventors meant it to, then the middle panel is
 # calm; and if the noise does its work, then the one on the right is not.
 
-import matplotlib.pyplot as plt
 import numpy as np
 from bn_tutorial.engines.probes import QUANTILES
-from bn_tutorial.figures import COLORS, curve, mark_sample
-from matplotlib.ticker import MaxNLocator
-
-colors = {**COLORS, "noisy": COLORS["renorm"]}
 
 
-def percentiles(run):
-    """Return the 15th, 50th and 85th percentile of the first unit, by epoch."""
+def percentiles(runs):
+    """Return the 15th, 50th and 85th percentile of the first unit, by seed and epoch."""
     low, below, above, high = (
-        np.array(run.history[f"quantiles/{QUANTILES.index(share)}"])
+        runs.curves(f"quantiles/{QUANTILES.index(share)}")
         for share in (0.15, 0.45, 0.55, 0.85)
     )
     middle = (below + above) / 2
-    return (np.array([low, middle, high]) - middle[0]) / (high[0] - low[0])
+    start, spread = middle[:, :1], high[:, :1] - low[:, :1]
+    return (np.array([low, middle, high]) - start) / spread
 
 
-figure, panels = plt.subplots(1, 3, figsize=(7.6, 3.4), sharey=True)
-epochs = range(1, plain.epochs + 1)
-for axes, (name, recipe) in zip(panels, networks.items(), strict=True):
-    color = colors[recipe.norm]
-    (low, middle, high), *others = map(percentiles, runs.of(recipe))
-    axes.fill_between(epochs, low, high, color=color, alpha=0.25, linewidth=0)
-    axes.plot(epochs, middle, color=color, linewidth=2.2)
-    for _, other, _ in others:
-        axes.plot(epochs, other, color=color, linewidth=0.7, alpha=0.7)
-    axes.set_title(name)
-    axes.set_xlabel("epoch")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-panels[0].set_ylabel("input of a unit\n(1: its spread after the first epoch)")
-mark_sample(figure, runs)
-figure.set_label(
-    "The input of one unit of the last hidden layer against the epoch, without normaliser, with "
-    "batch norm and with noisy batch norm: for one seed the median as a bold line and the range "
-    "from the 15th to the 85th percentile as a band, for the other seeds the median as a thin line."
+trial.ranges(
+    {name: [net] for name, net in networks.items()},
+    percentiles,
+    one_seed=True,
+    ylabel="input of a unit\n(1: its spread after the first epoch)",
+    alt="The input of one unit of the last hidden layer against the epoch, without normaliser, with "
+    "batch norm and with noisy batch norm: for one seed the median as a bold line and the range from "
+    "the 15th to the 85th percentile as a band, for the other seeds the median as a thin line.",
 )
 
 # %%
@@ -141,42 +116,25 @@ figure.set_label(
 # -----------------------------
 # Now for each layer: by how much does a step of the layers below change its gradient? Nothing lies
 # below the first layer, so the panels begin with the second. Look at both rates before you answer.
-# On the right is what all this is for: how well the networks fit the training images, at the higher
-# rate.
 
+trial.by_layer(
+    {f"rate {best.learning_rate:.3g}": networks, f"rate {gentle:.3g}": slow},
+    "shift",
+    names=[*range(2, plain.depth + 1), "out"],
+    ylabel=r"shift of its gradient, $\|G - G'\|\,/\,\|G\|$",
+    alt="Shift of the gradient of each layer, from the second to the output layer, at the plain "
+    "network's best learning rate (left) and at a tenth of it (right), without normaliser, with "
+    "batch norm and, on the left, with noisy batch norm.",
+)
 
-def by_layer(run, name):
-    """Return a measure of each layer, averaged over epochs."""
-    names = [key for key in run.history if key.startswith(f"{name}/")]
-    return [np.mean(run.history[key]) for key in names]
+# %%
+# And this is what it is all for: how well the networks fit the training images, at the higher rate.
 
-
-figure, panels = plt.subplots(1, 3, figsize=(7.6, 3.8))
-layers = range(2, plain.depth + 2)
-for recipe in runs.recipes:
-    axes = panels[0 if recipe.learning_rate > gentle else 1]
-    shifts = np.array([by_layer(run, "shift") for run in runs.of(recipe)])
-    color = colors[recipe.norm]
-    axes.plot(layers, shifts.T, color=color, linewidth=0.7, alpha=0.55)
-    axes.plot(layers, shifts.mean(axis=0), color=color, linewidth=2.2)
-    axes.set_title(f"rate {recipe.learning_rate:.3g}")
-    axes.set_xticks(layers, [*layers[:-1], "out"])
-    axes.set_xlabel("layer")
-panels[1].sharey(panels[0])
-panels[0].set_ylim(bottom=0)
-panels[0].set_ylabel(r"shift of its gradient, $\|G - G'\|\,/\,\|G\|$")
-for name, recipe in networks.items():
-    color = colors[recipe.norm]
-    curve(panels[2], runs.of(recipe), "fit_accuracy", color=color)
-    panels[2].plot([], [], color=color, linewidth=2.2, label=name)
-panels[2].set_title(f"rate {best.learning_rate:.3g}")
-figure.legend(loc="outside lower center", ncols=3)
-mark_sample(figure, runs)
-figure.set_label(
-    "Shift of the gradient of each layer, from the second to the output layer, at the plain "
-    "network's best learning rate (left) and at a tenth of it (middle), without normaliser, with "
-    "batch norm and, on the left, with noisy batch norm; on the right the training accuracy "
-    "against the epoch. A thin line for each seed, a bold one for their mean."
+trial.curves(
+    {f"rate {best.learning_rate:.3g}": networks},
+    "fit_accuracy",
+    alt="Training accuracy against the epoch, without normaliser, with batch norm and with noisy "
+    "batch norm, at the plain network's best learning rate.",
 )
 
 # %%
@@ -185,51 +143,31 @@ figure.set_label(
 # Written down in ``hypotheses/covariate-shift.toml`` before these runs. Three hypotheses are
 # *primary*, and corrected for being three; the others are secondary.
 
-from bn_tutorial.evidence import judge, record
+from bn_tutorial.evidence.measures import by_layer
 
 
-def mean(name, recipe):
-    """Return a measure averaged over layers and epochs, for each seed."""
-    found = runs.of(recipe)
-    return {run.seed: float(np.mean(by_layer(run, name))) for run in found}
+def mean(name, **arms):
+    """Return a measure averaged over layers and epochs, by seed."""
+    return {
+        arm: by_layer(trial.of(net), name).mean(axis=1) for arm, net in arms.items()
+    }
 
 
-def fit(recipe):
-    """Return the final accuracy on training images, for each seed."""
-    return runs.of(recipe).final("fit_accuracy")
-
-
-verdicts = judge(
-    "covariate-shift",
+without, batch, noisy = networks.values()
+trial.judge(
     {
-        "shift-gradient": {
-            "without": mean("shift", best),
-            "batch": mean("shift", normalised),
-        },
-        "shift-gentle": {
-            "without": mean("shift", best_gentle),
-            "batch": mean("shift", normalised_gentle),
-        },
-        "shift-distribution": {
-            "without": mean("drift", best),
-            "batch": mean("drift", normalised),
-        },
-        "shift-noise-drift": {
-            "without": mean("drift", best),
-            "noisy": mean("drift", noisy),
-        },
-        "shift-noise": {"batch": fit(normalised), "noisy": fit(noisy)},
-        "shift-noise-none": {"without": fit(best), "noisy": fit(noisy)},
-    },
-    sample=data.is_sample,
+        "shift-gradient": mean("shift", without=without, batch=batch),
+        "shift-gentle": mean(
+            "shift", without=slow["without"], batch=slow["batch norm"]
+        ),
+        "shift-distribution": mean("drift", without=without, batch=batch),
+        "shift-noise-drift": mean("drift", without=without, noisy=noisy),
+        "shift-noise": trial.final("fit_accuracy", batch=batch, noisy=noisy),
+        "shift-noise-none": trial.final(
+            "fit_accuracy", without=without, noisy=noisy
+        ),
+    }
 )
-for verdict in verdicts.values():
-    print(verdict, end="\n\n")
-
-# %%
-# In words, as written beforehand for these verdicts:
-
-print("\n".join(verdict.sentence for verdict in verdicts.values()))
 
 # %%
 # What this does *not* show
@@ -244,16 +182,4 @@ print("\n".join(verdict.sentence for verdict in verdicts.values()))
 # noise is twice as large, then change one line:
 # ``noisy = best.but(norm="noisy", norm_options={"mean": 1.0, "spread": 1.5})``.
 
-seconds = sum(run.provenance["seconds"] for run in trials + runs)
-print(f"The training behind this page took {seconds:.0f} s.")
-record(
-    "covariate-shift",
-    verdicts,
-    runs=runs,
-    seeds=budget.subset_seeds,
-    rate=best.learning_rate,
-    gentle=gentle,
-    seconds=seconds,
-)
-
-# sphinx_gallery_thumbnail_number = 1
+trial.record(rate=best.learning_rate, gentle=gentle)

@@ -28,11 +28,10 @@ normalisation.
 # :ref:`sphx_glr_auto_examples_why_plot_31_covariate_shift.py`: it is the rate, of a few, at which
 # the *plain* network ends with the lowest training loss.
 
-from bn_tutorial import Recipe, load_cifar10, profile, train
+from bn_tutorial import Experiment, Recipe
 from bn_tutorial.engines import observe
 
-budget = profile()
-data = load_cifar10(budget.source)
+trial = Experiment("landscape")
 plain = Recipe(
     depth=5,
     width=128,
@@ -41,90 +40,64 @@ plain = Recipe(
     optimizer="sgd",
     batch_size=64,
     epochs=12,
-    train_size=budget.subset // 2,
-    validation=budget.validation,
+    train_size=trial.budget.subset // 2,
+    validation=trial.budget.validation,
 )
-rates = budget.grid([0.003, 0.01, 0.03, 0.1])
-trials = train(
-    [plain.but(learning_rate=rate) for rate in rates],
-    data,
-    seeds=[budget.subset_seeds],
-)
-best = min(trials, key=lambda run: run.history["loss"][-1]).recipe
+rates = trial.grid([0.003, 0.01, 0.03, 0.1])
+best = trial.pilot(plain.but(learning_rate=rate) for rate in rates)
 print(f"The plain network's best learning rate is {best.learning_rate:g}.")
 
 # %%
 # That rate is the unit in which one looks. A tenth of it shows the closer surroundings.
 
 normaliser = "batch"
-normalised = best.but(norm=normaliser)
 gentle = best.but(learning_rate=best.learning_rate / 10)
-normalised_gentle = gentle.but(norm=normaliser)
-runs = train(
-    [best, normalised, gentle, normalised_gentle],
-    data,
-    seeds=range(budget.subset_seeds),
-    engine=observe.landscape,
+pairs = {
+    f"rate {net.learning_rate:.3g}": [net, net.but(norm=normaliser)]
+    for net in (best, gentle)
+}
+trial.train(
+    [net for pair in pairs.values() for net in pair], engine=observe.landscape
 )
 
 # %%
 # What is around
 # --------------
-# On the left, the shaded area lies between the lowest and the highest loss that a step of one of
-# the six lengths leads to. If batch normalisation smooths the loss, then the blue area is the
-# narrower one. On the right, the change of the gradient: the lower, the further it can be trusted.
-
-import matplotlib.pyplot as plt
-import numpy as np
-from bn_tutorial.figures import COLORS, mark_sample
-from matplotlib.ticker import FixedLocator, MaxNLocator
+# The shaded area lies between the lowest and the highest loss that a step of one of the six lengths
+# leads to. If batch normalisation smooths the loss, then the blue area is the narrower one.
 
 
-def centre(curves):
-    """Return the geometric mean over seeds."""
-    return np.exp(np.log(curves).mean(axis=0))
+def around(runs):
+    """Return the lowest and the highest loss along the gradient, by seed and epoch."""
+    return runs.curves("landscape_low"), None, runs.curves("landscape_high")
 
 
-figure, panels = plt.subplots(2, 2, figsize=(7.6, 5.8), sharex=True, sharey="col")
-epochs = range(1, plain.epochs + 1)
-pairs = (best, normalised), (gentle, normalised_gentle)
-for (losses, changes), pair in zip(panels, pairs, strict=True):
-    for recipe in pair:
-        color, found = COLORS[recipe.norm], runs.of(recipe)
-        low, high, change = map(
-            found.curves,
-            ("landscape_low", "landscape_high", "gradient_change"),
-        )
-        ends = centre(low), centre(high)
-        losses.fill_between(
-            epochs, *ends, color=color, alpha=0.35, linewidth=0,
-            label=f"{recipe.norm} norm" if recipe.norm else "without",
-        )  # fmt: skip
-        for axes, curves in (losses, low), (losses, high), (changes, change):
-            axes.plot(epochs, curves.T, color=color, linewidth=0.7, alpha=0.55)
-        changes.plot(epochs, centre(change), color=color, linewidth=2.2)
-    losses.set_title(f"rate {recipe.learning_rate:.3g}")
-    losses.set_ylabel("loss after the step, nats")
-    changes.set_ylabel(r"$\|g' - g\|\,/\,\|g\|$")
-panels[0, 1].set_title("change of the gradient")
-for axes in panels.flat:
-    axes.set_yscale("log")
-    axes.yaxis.set_major_locator(
-        FixedLocator([0.1, 0.2, 0.3, 0.5, 0.7, 1, 1.5, 2, 3, 5, 10, 20])
-    )
-    axes.yaxis.set_major_formatter("{x:g}")
-    axes.minorticks_off()
-for axes in panels[1]:
-    axes.set_xlabel("epoch")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-handles, labels = panels[0, 0].get_legend_handles_labels()
-figure.legend(handles, labels, loc="outside lower center", ncols=2)
-mark_sample(figure, runs)
-figure.set_label(
-    "Left: the range of the loss along the gradient against the epoch, without normaliser and with "
-    "batch norm, as a shaded area with a thin line at both ends for each seed. Right: the largest "
-    "relative change of the gradient, a thin line for each seed and a bold one for their mean. "
-    "Above at the plain network's best learning rate, below at a tenth of it."
+trial.ranges(
+    pairs,
+    around,
+    log=True,
+    ylabel="loss after the step, nats",
+    alt="The range of the loss along the gradient against the epoch, without normaliser and with "
+    "batch norm, as a shaded area with a thin line at both ends for each seed: on the left at the "
+    "plain network's best learning rate, on the right at a tenth of it.",
+)
+
+# %%
+# And here is the change of the gradient: the lower, the further it can be trusted.
+
+trial.histories(
+    {
+        title: {
+            "without": (without, "gradient_change"),
+            "batch norm": (batch, "gradient_change"),
+        }
+        for title, (without, batch) in pairs.items()
+    },
+    log="y",
+    mean="geometric",
+    ylabel=r"change of the gradient, $\|g' - g\|\,/\,\|g\|$",
+    alt="The largest relative change of the gradient against the epoch, without normaliser and with "
+    "batch norm: on the left at the plain network's best learning rate, on the right at a tenth.",
 )
 
 # %%
@@ -139,57 +112,36 @@ figure.set_label(
 # undoes any rescaling of the weights before it, so where weights are larger, the same distance
 # means less.
 
-from bn_tutorial.evidence import judge, record
+from bn_tutorial.evidence.measures import overall
 
 
-def overall(recipe, measure):
-    """Return the geometric mean of a measure over the epochs, for each seed."""
-    found = runs.of(recipe)
-    values = np.exp(np.log(measure(found)).mean(axis=1))
-    return {run.seed: value for run, value in zip(found, values, strict=True)}
-
-
-def width(found):
+def width(runs):
     """Return the range of the loss, by seed and epoch."""
-    return found.curves("landscape_high") - found.curves("landscape_low")
+    low, _, high = around(runs)
+    return high - low
 
 
-def relative(found):
+def relative(runs):
     """Return that range, divided by the lowest loss."""
-    return width(found) / found.curves("landscape_low")
+    return width(runs) / runs.curves("landscape_low")
 
 
-def change(found):
-    """Return the relative change of the gradient, by seed and epoch."""
-    return found.curves("gradient_change")
+def compare(pair, measure):
+    """Return the geometric mean of a measure over the epochs, by seed."""
+    arms = zip(("without", "batch"), pair, strict=True)
+    return {arm: overall(trial.of(net), measure) for arm, net in arms}
 
 
-def beta(found):
-    """Return the change of the gradient per distance, by seed and epoch."""
-    return found.curves("beta")
-
-
-measured = {
-    name: {
-        "without": overall(first, measure),
-        "batch": overall(second, measure),
+usual, small = pairs.values()
+trial.judge(
+    {
+        "landscape-loss": compare(usual, width),
+        "landscape-gradient": compare(usual, "gradient_change"),
+        "landscape-gentle": compare(small, "gradient_change"),
+        "landscape-relative": compare(usual, relative),
+        "landscape-beta": compare(usual, "beta"),
     }
-    for name, (first, second), measure in (
-        ("landscape-loss", pairs[0], width),
-        ("landscape-gradient", pairs[0], change),
-        ("landscape-gentle", pairs[1], change),
-        ("landscape-relative", pairs[0], relative),
-        ("landscape-beta", pairs[0], beta),
-    )
-}
-verdicts = judge("landscape", measured, sample=data.is_sample)
-for verdict in verdicts.values():
-    print(verdict, end="\n\n")
-
-# %%
-# In words, as written beforehand for these verdicts:
-
-print("\n".join(verdict.sentence for verdict in verdicts.values()))
+)
 
 # %%
 # What this does *not* show
@@ -204,16 +156,4 @@ print("\n".join(verdict.sentence for verdict in verdicts.values()))
 # normalisation lies in the figure, then change one line: ``normaliser = "layer"``. The verdicts
 # will then call it batch normalisation all the same.
 
-seconds = sum(run.provenance["seconds"] for run in trials + runs)
-print(f"The training behind this page took {seconds:.0f} s.")
-record(
-    "landscape",
-    verdicts,
-    runs=runs,
-    seeds=budget.subset_seeds,
-    rate=best.learning_rate,
-    gentle=gentle.learning_rate,
-    seconds=seconds,
-)
-
-# sphinx_gallery_thumbnail_number = 1
+trial.record(rate=best.learning_rate, gentle=gentle.learning_rate)

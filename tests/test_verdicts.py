@@ -1,33 +1,28 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 import pytest
 from scipy import stats
 
 from bn_tutorial.evidence import (
-    Interval,
     Verdict,
     compose,
-    difference,
     interval,
+    is_provisional,
     judge,
     quote,
     recall,
     record,
-    roughness,
     verdicts,
 )
 from bn_tutorial.evidence.registry import WORDS, Claim, Hypothesis
-from bn_tutorial.recipe import Recipe
-from bn_tutorial.training.runs import Run, Runs
 
 NAN = math.nan
 HIGHER = Hypothesis(
@@ -71,99 +66,6 @@ def spanning(low: float, high: float) -> Values:
     """Return the values of three seeds whose 95 % interval has these ends."""
     half = (high - low) / 2 / stats.t.ppf(0.975, 2) * math.sqrt(3)
     return seeds(*((low + high) / 2 + np.array([-half, 0, half])))
-
-
-# Intervals
-
-
-@pytest.mark.parametrize("level", [0.95, 0.9])
-@pytest.mark.parametrize("values", [(1.0, 2.0), (0.1, -0.2, 0.4), tuple(range(10))])
-def test_an_interval_is_that_of_student(values: tuple[float, ...], level: float) -> None:
-    found = interval(values) if level == 0.95 else interval(values, level)
-    low, high = stats.t.interval(
-        level, df=len(values) - 1, loc=np.mean(values), scale=stats.sem(values)
-    )
-    assert found.level == level
-    assert found.mean == pytest.approx(np.mean(values), rel=1e-12)
-    assert (found.low, found.high) == pytest.approx((low, high), rel=1e-9)
-    assert found.values == values
-    assert found.n == len(values)
-
-
-def test_an_interval_by_hand() -> None:
-    assert interval([5, 5]) == Interval(5, 5, 5, (5, 5))
-    # t(0.975; 2) = 4.302653, standard deviation 1, √3 = 1.732051
-    found = interval([1, 2, 3])
-    assert (found.low, found.high) == pytest.approx((2 - 2.484138, 2 + 2.484138), abs=1e-6)
-
-
-def test_an_interval_of_one_value_has_no_ends() -> None:
-    found = interval(iter([3]))
-    assert (found.mean, found.n) == (3, 1)
-    assert math.isnan(found.low)
-    assert math.isnan(found.high)
-
-
-@pytest.mark.parametrize("bad", [(NAN, 1), (math.inf, 1), (math.inf, -math.inf)])
-def test_an_interval_of_a_value_that_is_not_finite_has_no_ends(bad: tuple[float, ...]) -> None:
-    found = interval([1, *bad])
-    assert all(map(math.isnan, (found.mean, found.low, found.high)))
-    assert found.n == 3
-
-
-def test_an_interval_of_nothing_is_refused() -> None:
-    with pytest.raises(ValueError, match="at least one value"):
-        interval([])
-
-
-def test_a_difference_is_paired_by_seed() -> None:
-    first, second = {0: 1.0, 1: 10.0, 2: 100.0}, {2: 101.5, 0: 2.0, 1: 11.0}
-    assert difference(first, second).values == (1.0, 1.0, 1.5)
-    assert difference(second, first).values == (-1.0, -1.0, -1.5)
-    assert difference(first, second) == interval([1.0, 1.0, 1.5])
-
-
-@pytest.mark.parametrize("second", [{0: 1.0}, {0: 1.0, 2: 1.0}, {0: 1.0, 1: 1.0, 2: 1.0}])
-def test_a_difference_needs_the_same_seeds(second: Values) -> None:
-    with pytest.raises(ValueError, match=r"the same seeds on both sides: not \[0, 1\] and \[0"):
-        difference({1: 0.0, 0: 0.0}, second)
-    with pytest.raises(ValueError, match="at least one value"):
-        difference({}, {})
-
-
-def test_roughness_is_the_mean_change_from_epoch_to_epoch() -> None:
-    recipe = Recipe(epochs=3)
-    runs = Runs(
-        Run(recipe, seed, {"loss": [1.0] * len(values), "val_accuracy": values}, {})
-        for seed, values in {4: [0.1, 0.4, 0.2], 1: [0.5, 0.5, 0.5], 2: [0.5, 0.6]}.items()
-    )
-    found = roughness(runs, "val_accuracy")
-    assert list(found) == [4, 1, 2]
-    assert found[4] == pytest.approx(0.25)
-    assert found[1] == 0
-    assert math.isnan(found[2])  # diverged
-
-
-# Formats
-
-
-@pytest.mark.parametrize(
-    ("spec", "text"),
-    [
-        (".1pp", "1.2 percentage points (95 % interval −0.6 to 3.1, n = 3)"),
-        ("+.1pp", "+1.2 percentage points (95 % interval −0.6 to +3.1, n = 3)"),
-        (".3f", "0.012 (95 % interval −0.006 to 0.031, n = 3)"),
-        ("+.0pp", "+1 percentage points (95 % interval −1 to +3, n = 3)"),
-        ("+.1f", "0.0 (95 % interval 0.0 to 0.0, n = 3)"),
-        (".0%", "1% (95 % interval −1% to 3%, n = 3)"),
-    ],
-)
-def test_an_interval_as_text(spec: str, text: str) -> None:
-    assert format(Interval(0.0124, -0.006, 0.0308, (0.0, 0.0, 0.0372)), spec) == text
-
-
-def test_an_interval_says_its_level() -> None:
-    assert "(90 % interval" in format(interval([1, 2], 0.9), ".2f")
 
 
 # Verdicts
@@ -649,117 +551,6 @@ def test_an_impossible_claim_is_refused(change: dict[str, Any]) -> None:
         dataclasses.replace(CLAIM, **change)
 
 
-# Records
-
-EFFECT = Interval(0.0124, -0.006, 0.0308, (0.0, 0.0, 0.0372))
-
-
-def test_what_was_recorded_is_recalled() -> None:
-    verdict = Verdict(HIGHER, EFFECT, "inconclusive")
-    record("group", share=0.25, count=3, text="thirty", effect=EFFECT, verdict=verdict, none=NAN)
-    assert recall("group.share") == 0.25
-    assert recall("group.count") == 3
-    assert recall("group.text") == "thirty"
-    assert math.isnan(recall("group.none"))
-    parts = {**dataclasses.asdict(EFFECT), "values": [0.0, 0.0, 0.0372], "n": 3}
-    assert recall("group.effect") == parts
-    assert recall("group.effect.low") == -0.006
-    assert recall("group.verdict.effect") == parts
-    assert recall("group.verdict.effect.n") == 3
-    assert recall("group.verdict.word") == "inconclusive"
-    assert recall("group.verdict.sentence") == "So: inconclusive."
-
-
-@pytest.mark.parametrize(
-    ("name", "spec", "text"),
-    [
-        ("share", "", "0.25"),
-        ("share", ".1%", "25.0%"),
-        ("share", ".1pp", "25.0"),
-        ("loss", "+.1pp", "−1.2"),
-        ("loss", ".2f", "−0.01"),
-        ("count", ",", "50,000"),
-        ("text", "", "thirty"),
-        ("effect", ".1pp", "1.2 percentage points (95 % interval −0.6 to 3.1, n = 3)"),
-        ("effect.low", ".1pp", "−0.6"),
-        ("effect.n", "", "3"),
-        ("verdict", "", "inconclusive"),
-        ("verdict.word", "", "inconclusive"),
-        ("verdict", ".1pp", "1.2 percentage points (95 % interval −0.6 to 3.1, n = 3)"),
-        ("verdict.effect", ".3f", "0.012 (95 % interval −0.006 to 0.031, n = 3)"),
-        ("verdict.effect.high", ".0pp", "3"),
-    ],
-)
-def test_what_was_recorded_is_quoted(name: str, spec: str, text: str) -> None:
-    verdict = Verdict(HIGHER, EFFECT, "inconclusive")
-    values: dict[str, Any] = {"share": 0.25, "loss": -0.0124, "count": 50000, "text": "thirty"}
-    record("group", **values, effect=EFFECT, verdict=verdict)
-    assert quote(f"group.{name}", spec) == text
-
-
-def test_a_value_that_cannot_be_written_so_is_refused() -> None:
-    record("group", text="thirty")
-    with pytest.raises(ValueError, match="format"):
-        quote("group.text", ".1f")
-
-
-@pytest.mark.parametrize(
-    "name",
-    ["other.share", "group.shares", "group.share.mean", "group.text.word", "group.effect.median",
-     "group.effect.values.0", "other", ""],
-)  # fmt: skip
-def test_what_was_not_recorded_is_a_key_error(name: str) -> None:
-    record("group", share=0.25, text="thirty", effect=EFFECT)
-    with pytest.raises(KeyError, match=f"no evidence is recorded as '{name}'"):
-        quote(name)
-
-
-def test_a_record_replaces_the_one_before() -> None:
-    record("group", first=1, second=2)
-    record("other", first=3)
-    record("group", second=4)
-    assert recall("group.second") == 4
-    assert recall("other.first") == 3
-    with pytest.raises(KeyError, match=r"group\.first"):
-        recall("group.first")
-
-
-def test_evidence_belongs_to_a_profile(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("BN_TUTORIAL_PROFILE", "smoke")
-    record("group", share=0.25)
-    assert verdicts.evidence_path("group") == home / "evidence" / "smoke" / "group.json"
-    monkeypatch.setenv("BN_TUTORIAL_PROFILE", "full")
-    with pytest.raises(KeyError, match=r"group\.share"):
-        recall("group.share")
-
-
-def test_an_unchanged_record_leaves_the_file_alone() -> None:
-    record("group", share=0.25, effect=EFFECT)
-    path = verdicts.evidence_path("group")
-    before = path.stat()
-    record("group", share=0.25, effect=EFFECT)
-    assert (path.stat().st_mtime_ns, path.stat().st_ino) == (before.st_mtime_ns, before.st_ino)
-    record("group", share=0.5, effect=EFFECT)
-    assert path.stat().st_ino != before.st_ino
-    assert recall("group.share") == 0.5
-
-
-@pytest.mark.parametrize("value", [[0.1], None, {"a": None}, np.float32(0.5), np.zeros(2), 1j])
-def test_a_value_of_another_type_is_refused(value: object) -> None:
-    record("group", share=0.25)
-    with pytest.raises(TypeError, match="a number, a text, an interval or a verdict"):
-        record("group", share=0.5, other=value)
-    assert recall("group.share") == 0.25
-
-
-def test_a_record_is_json_that_other_programs_read() -> None:
-    record("group", verdict=Verdict(HIGHER, EFFECT, "inconclusive"))
-    content = json.loads(verdicts.evidence_path("group").read_text("utf-8"))
-    kept = content["verdict"]
-    assert (kept["hypothesis"], kept["unit"], kept["n"]) == ("higher", "points", 3)
-    assert kept["arms"] == ["without", "batch"]
-
-
 def test_verdicts_are_recorded_under_their_ids(register: Register) -> None:
     register(HIGHER, RATIO)
     arms = {"without": seeds(1, 1, 1), "batch": seeds(3, 3.1, 3.2)}
@@ -769,25 +560,20 @@ def test_verdicts_are_recorded_under_their_ids(register: Register) -> None:
     assert quote("trial.ratio", ".2f") == format(found["ratio"].effect, ".2f")
     assert quote("trial.ratio.sentence") == found["ratio"].sentence
     assert recall("trial.seeds") == 3
-    with pytest.raises(KeyError):
-        recall("trial.provenance")
+    assert recall("trial.higher.counted") == "seed"
 
 
-def test_a_composed_verdict_is_quoted_like_any_other() -> None:
-    record("claims", {"claim": {"word": "depends", "sentence": "So: depends."}})
-    assert quote("claims.claim") == "depends"
-    assert quote("claims.claim.sentence") == "So: depends."
+def test_what_a_series_is_indexed_by_is_what_n_counts(register: Register) -> None:
+    register(HIGHER)
+    rounds = pd.Index(range(3), name="round")
+    arms = {"without": pd.Series([1.0, 2, 3], rounds), "batch": pd.Series([2.0, 3, 4], rounds)}
+    verdict = judge("trial", {"higher": arms}, sample=False)["higher"]
+    assert (verdict.word, verdict.effect.n, verdict.counted) == ("supported", 3, "round")
 
 
-def test_the_runs_provenance_is_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("BN_TUTORIAL_PROFILE", "smoke")
-    made = {
-        "data": {"digest": "abc", "source": "arrays", "sample": False},
-        "device": "cpu",
-        "versions": {"keras": "3"},
-        "seconds": 1.5,
-    }
-    record("group", runs=Runs([Run(Recipe(), 0, {}, made)]), share=0.25)
-    assert recall("group.share") == 0.25
-    del made["seconds"]
-    assert recall("group.provenance") == {"profile": "smoke", **made}
+@pytest.mark.parametrize(
+    ("word", "n", "provisional"),
+    [("supported", 3, True), ("supported", 4, False), ("not judged", 2, False)],
+)
+def test_few_values_make_a_verdict_provisional(word: str, n: int, provisional: bool) -> None:
+    assert is_provisional(word, n) == provisional

@@ -11,7 +11,7 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from bn_tutorial.figures import heatmap, spread
+from bn_tutorial.figures import COLORS, INK, heatmap
 from bn_tutorial.figures.table import table
 
 
@@ -23,25 +23,32 @@ def axes() -> Iterator[Axes]:
     plt.close(figure)
 
 
-def shown(axes: Axes, **colors: str) -> pd.DataFrame:
+def shown(axes: Axes) -> pd.DataFrame:
     figure = axes.get_figure(root=True)
     assert figure is not None
-    return table(figure, {f"#{color}": meaning for color, meaning in colors.items()})
+    return table(figure)
 
 
-def test_seeds_mean_and_interval_are_told_apart(axes: Axes) -> None:
-    spread(axes, [1, 2], [[0.4, 0.1], [0.5, 0.9]], color="#0b84d8", linestyle="--")
+def test_lines_and_their_band_have_the_name_that_the_legend_gives_them(axes: Axes) -> None:
+    axes.plot([1, 2], [0.45, 0.5], color="#0b84d8", linestyle="--")
+    axes.fill_between([1, 2], [0.4, 0.1], [0.5, 0.9], color="#0b84d8", alpha=0.2)
     line = Line2D([], [], color="#0b84d8", linestyle="--")
     axes.legend([line], ["batch norm, moving statistics"])
     rows = shown(axes)
-    name = "batch norm, moving statistics"
-    assert list(rows.series.unique()) == [f"{name}, seed 0", f"{name}, seed 1", name]
-    assert list(rows.kind) == 6 * ["line"] + 2 * ["band"]
-    band = rows[rows.kind == "band"]
-    assert set(band.series) == {name}
-    assert (band.low < 0.45).all()
-    assert (band.high > 0.5).all()
-    assert rows[rows.series == f"{name}, seed 1"].y.to_list() == [0.5, 0.9]
+    assert set(rows.series) == {"batch norm, moving statistics"}
+    assert list(rows.kind) == 2 * ["line"] + 2 * ["band"]
+    assert rows[rows.kind == "band"][["low", "high"]].to_numpy().tolist() == [
+        [0.4, 0.5],
+        [0.1, 0.9],
+    ]
+
+
+def test_a_colour_is_no_name(axes: Axes) -> None:
+    for color in (INK, *COLORS.values()):
+        axes.plot([0, 1], [0, 1], color=color)
+    axes.plot([0], [0], "o", color="white")
+    names = set(shown(axes).series)
+    assert names == {*(f"line {n}" for n in range(1, len(COLORS) + 2)), f"points {len(COLORS) + 2}"}
 
 
 def test_what_only_guides_the_eye_is_left_out(axes: Axes) -> None:
@@ -56,14 +63,14 @@ def test_what_only_guides_the_eye_is_left_out(axes: Axes) -> None:
 
 def test_points_bars_and_panels(axes: Axes) -> None:
     axes.set_title("left panel", loc="left")
-    axes.plot([1], [2], "o", color="#009e73")
+    axes.plot([1], [2], "o", color="#009e73", label="group norm")
     axes.scatter([3], [4], color="#d55e00")
     axes.bar([5], [6], width=2, color="#123456")
-    rows = shown(axes, **{"009e73": "group norm"})
+    rows = shown(axes)
     assert set(rows.panel) == {"left panel"}
     assert sorted(rows.kind) == ["bars", "points", "points"]
     assert rows[rows.series == "group norm"][["x", "y"]].to_numpy().tolist() == [[1, 2]]
-    assert rows[rows.series == "#d55e00"][["x", "y"]].to_numpy().tolist() == [[3, 4]]
+    assert rows[rows.series == "points 2"][["x", "y"]].to_numpy().tolist() == [[3, 4]]
     assert rows[rows.kind == "bars"][["x", "low", "high"]].to_numpy().tolist() == [[5, 0, 6]]
 
 

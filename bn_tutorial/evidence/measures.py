@@ -1,0 +1,169 @@
+"""What experiments read from runs beyond a metric's last value, seed by seed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from bn_tutorial.recipe import Recipe
+from bn_tutorial.training.runs import Run, Runs
+
+
+class Trained(Protocol):
+    """Whatever holds runs: an `Experiment`, or `Runs`."""
+
+    def of(self, recipe: Recipe, /) -> Runs:
+        """Return the runs of one recipe, by seed."""
+
+    def __iter__(self) -> Iterator[Run]:
+        """Go through all runs."""
+
+    @property
+    def recipes(self) -> tuple[Recipe, ...]:
+        """The recipes, each once."""
+
+
+#: What is asked of runs by name, or computed from the runs of one recipe: shape (seeds, epochs).
+Measure = str | Callable[[Runs], npt.NDArray[np.float64]]
+
+#: A recipe, which means its runs in an experiment, or runs of one recipe.
+Drawn = Recipe | Runs
+
+
+def runs_of(trial: Trained, drawn: Drawn) -> Runs:
+    """Return the runs that are meant by a recipe, or by themselves."""
+    return trial.of(drawn) if isinstance(drawn, Recipe) else drawn
+
+
+def by_seed(runs: Runs, values: Any) -> pd.Series[float]:
+    """Return one value per run as a series by seed, so that differences pair by themselves."""
+    seeds = pd.Index([run.seed for run in runs], name="seed")
+    return pd.Series(np.asarray(values, float), index=seeds)
+
+
+def courses(runs: Runs, measure: Measure) -> npt.NDArray[np.float64]:
+    """Return what is measured for each seed and epoch."""
+    return runs.curves(measure) if isinstance(measure, str) else measure(runs)
+
+
+def final(runs: Runs, measure: Measure) -> pd.Series[float]:
+    """Return what is measured after the last epoch, by seed; NaN where a run diverged."""
+    values = (
+        last(runs, measure) if isinstance(measure, str) else by_seed(runs, measure(runs)[:, -1])
+    )
+    return values.where(np.array([not run.diverged for run in runs]))
+
+
+def last(runs: Runs, metric: str, guessing: float = math.nan) -> pd.Series[float]:
+    """Return the last value of a metric, by seed, of failed runs, too.
+
+    Parameters
+    ----------
+    runs : Runs
+        Of one recipe.
+    metric : str
+        A name in a run's history.
+    guessing : float
+        What counts where a run diverged before this was measured.
+    """
+    return by_seed(runs, [run.history.get(metric, [guessing])[-1] for run in runs])
+
+
+def fails(run: Run, classes: int = 10) -> bool:
+    """Return whether a run diverged, or ended no better on training images than guessing."""
+    guessing = math.log(classes) - 0.001  # a dead network is within
+    return run.diverged or run.history["fit_loss"][-1] >= guessing
+
+
+def roughness(runs: Runs, metric: str) -> pd.Series[float]:
+    """Return, by seed, the mean absolute change of a metric from epoch to epoch."""
+    return by_seed(runs, np.abs(np.diff(runs.curves(metric), axis=1)).mean(axis=1))
+
+
+def overall(runs: Runs, measure: Measure) -> pd.Series[float]:
+    """Return, by seed, the geometric mean over the epochs of something positive."""
+    return by_seed(runs, np.exp(np.log(courses(runs, measure)).mean(axis=1)))
+
+
+def by_layer(runs: Runs, name: str) -> pd.DataFrame:
+    """Return a measure of each layer, averaged over epochs.
+
+    Parameters
+    ----------
+    runs : Runs
+        Whose histories have ``name/0``, ``name/1`` and so on.
+    name : str
+        The measure.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row for each seed, a column for each layer that has the measure.
+    """
+    first = next(iter(runs)).history
+    layers = [int(key.rpartition("/")[2]) for key in first if key.startswith(f"{name}/")]
+    values = [[np.mean(run.history[f"{name}/{layer}"]) for layer in layers] for run in runs]
+    return pd.DataFrame(values, pd.Index([run.seed for run in runs], name="seed"), layers)
+
+
+# Two networks where they fit the training images equally well
+
+
+def gap(runs: Runs) -> npt.NDArray[np.float64]:
+    """Return training minus validation accuracy for each seed and epoch."""
+    return runs.curves("fit_accuracy") - runs.curves("val_accuracy_population")
+
+
+def misfit(runs: Runs, along: str = "fit_loss") -> npt.NDArray[np.float64]:
+    """Return for each seed and epoch a training loss; of an accuracy, the share of errors."""
+    return 1 - runs.curves(along) if "accuracy" in along else runs.curves(along)
+
+
+def common_fit(pair: Mapping[str, Runs], along: str = "fit_loss") -> npt.NDArray[np.float64]:
+    """Return for each seed the best fit that all networks reach: the lowest `misfit`."""
+    lowest = [misfit(runs, along).min(axis=1) for runs in pair.values()]
+    found: npt.NDArray[np.float64] = np.max(lowest, axis=0)
+    return found
+
+
+def at_equal_fit(
+    trial: Trained, arms: Mapping[str, Drawn], measure: Measure, along: str = "fit_loss"
+) -> dict[str, pd.Series[float]]:
+    """Compare networks where they fit the training images equally well.
+
+    Parameters
+    ----------
+    trial : Experiment or Runs
+        Where the runs are.
+    arms : mapping of str to Recipe or Runs
+        The networks, with the same seeds.
+    measure : str or callable
+        What to compare.
+    along : {"fit_loss", "fit_accuracy"}
+        What tells how well they fit: at the lowest loss, or the highest accuracy, that all of
+        them reach, seed by seed.
+
+    Returns
+    -------
+    dict of str to pandas.Series
+        For each network the measure by seed, interpolated between the two epochs about its first
+        crossing of that fit.
+    """
+    runs = {arm: runs_of(trial, drawn) for arm, drawn in arms.items()}
+    levels = common_fit(runs, along)
+    return {arm: _matched(found, levels, measure, along) for arm, found in runs.items()}
+
+
+def _matched(runs: Runs, levels: Any, measure: Measure, along: str) -> pd.Series[float]:
+    found = []
+    rows = zip(levels, misfit(runs, along), courses(runs, measure), strict=True)
+    for level, fit, values in rows:
+        reached = np.argmax(fit <= level)
+        around = slice(max(reached - 1, 0), reached + 1)  # the epochs to interpolate
+        found.append(np.interp(-level, -fit[around], values[around]))
+    return by_seed(runs, found)

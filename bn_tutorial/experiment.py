@@ -1,0 +1,294 @@
+"""An experiment: one question's budget, images, runs and verdicts, from recipe to record."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, TypeVar, overload
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from bn_tutorial.data.cifar10 import load_cifar10
+from bn_tutorial.data.dataset import Dataset
+from bn_tutorial.evidence import measures
+from bn_tutorial.evidence.measures import Drawn, Measure, runs_of
+from bn_tutorial.evidence.records import made_with, record
+from bn_tutorial.evidence.verdicts import Verdict, judge
+from bn_tutorial.figures import along, canvas, compared, maps, over_epochs
+from bn_tutorial.recipe import Recipe
+from bn_tutorial.settings import Profile, profile
+from bn_tutorial.training.runs import Run, Runs
+from bn_tutorial.training.sweep import Engine, train
+
+T = TypeVar("T")
+
+
+class Experiment:
+    """One question under trial: it trains, draws, judges and records.
+
+    Every run that it trained is in it, so that figures know their sample, and the record knows
+    seeds, epochs, seconds and provenance. Its plots are the functions of `bn_tutorial.figures`.
+
+    Parameters
+    ----------
+    name : str
+        The experiment, as its file in ``hypotheses`` is called.
+    budget : Profile, optional
+        How much may be trained; the profile that ``BN_TUTORIAL_PROFILE`` names if nothing is said.
+    data : Dataset, optional
+        The images; those of the budget if nothing is said, loaded when they are first needed.
+    """
+
+    against, batch_size_grid, by_layer = along.against, over_epochs.batch_size_grid, along.by_layer
+    curves, dots, effects = over_epochs.curves, compared.dots, compared.effects
+    heatmaps, learning_curves, panels = maps.heatmaps, over_epochs.learning_curves, canvas.panels
+    histories, ranges, ratios = over_epochs.histories, over_epochs.ranges, compared.ratios
+    trajectories = along.trajectories
+
+    def __init__(
+        self, name: str, *, budget: Profile | None = None, data: Dataset | None = None
+    ) -> None:
+        self.name = name
+        self.budget = budget or profile()
+        self.verdicts: dict[str, Verdict] = {}
+        self._data = data
+        self._trained: dict[tuple[Recipe, int, str], Run] = {}
+        self._pilots: dict[tuple[Recipe, int, str], Run] = {}
+
+    @functools.cached_property
+    def data(self) -> Dataset:
+        """The images."""
+        return self._data or load_cifar10(self.budget.source)
+
+    @property
+    def seeds(self) -> range:
+        """The seeds of what is on trial."""
+        return range(self.budget.subset_seeds)
+
+    @property
+    def few_seeds(self) -> range:
+        """The seeds where runs are many or long."""
+        return range(self.budget.seeds)
+
+    def grid(self, values: Iterable[T]) -> list[T]:
+        """Return the values to go through: all of them, or only the ends if there is no time."""
+        return self.budget.grid(values)
+
+    def __iter__(self) -> Iterator[Run]:
+        return iter([*self._trained.values(), *self._pilots.values()])
+
+    def __repr__(self) -> str:
+        return f"<Experiment {self.name!r}: {len([*self])} runs, {len(self.verdicts)} verdicts>"
+
+    @property
+    def recipes(self) -> tuple[Recipe, ...]:
+        """The recipes that were trained, each once."""
+        return Runs(self._trained.values()).recipes
+
+    def of(self, recipe: Recipe) -> Runs:
+        """Return the runs of one recipe, by seed.
+
+        Raises
+        ------
+        KeyError
+            If it was not trained.
+        ValueError
+            If it was trained by several engines: use what `train` returned.
+        """
+        found = {key: run for key, run in self._trained.items() if key[0] == recipe}
+        if len({engine for _, _, engine in found}) > 1:
+            raise ValueError(
+                f"“{recipe.label}” was trained by several engines: use the runs that train() returned."
+            )
+        return Runs(found.values()).of(recipe)
+
+    def train(
+        self,
+        recipes: Recipe | Iterable[Recipe],
+        seeds: Iterable[int] | None = None,
+        *,
+        engine: Engine | None = None,
+        **how: Any,
+    ) -> Runs:
+        """Train every recipe with every seed; what is stored already is not trained again.
+
+        Parameters
+        ----------
+        recipes : Recipe or iterable of Recipe
+            What to train.
+        seeds : iterable of int, optional
+            With which seeds; `seeds` of the experiment if nothing is said.
+        engine : callable, optional
+            What trains, for instance one of `bn_tutorial.engines.observe`.
+        **how
+            More for `bn_tutorial.train`.
+
+        Returns
+        -------
+        Runs
+            The runs of this call. The experiment has them, too.
+        """
+        return self._take(
+            self._trained, recipes, self.seeds if seeds is None else seeds, engine, how
+        )
+
+    def pilot(self, recipes: Iterable[Recipe], metric: str = "loss", **how: Any) -> Recipe:
+        """Return the best of some recipes, by one run each with a seed that is not used again.
+
+        Parameters
+        ----------
+        recipes : iterable of Recipe
+            What to choose from.
+        metric : str
+            As for `best`.
+        **how
+            As for `train`.
+        """
+        runs = self._take(self._pilots, recipes, [len(self.seeds)], None, how)
+        return _best(metric, [runs.of(recipe) for recipe in runs.recipes])
+
+    def _take(self, into: dict[Any, Run], recipes: Any, seeds: Any, engine: Any, how: Any) -> Runs:
+        runs = train(recipes, self.data, seeds, engine=engine, **how)
+        into |= {(run.recipe, run.seed, str(made_with(run).engine)): run for run in runs}
+        return runs
+
+    @overload
+    def final(self, metric: Measure, recipe: Drawn, /) -> pd.Series[float]: ...
+    @overload
+    def final(self, metric: Measure, /, **arms: Drawn) -> dict[str, pd.Series[float]]: ...
+    def final(self, metric: Measure, recipe: Drawn | None = None, /, **arms: Drawn) -> Any:
+        """Return a metric after the last epoch, by seed, of one recipe or of several arms.
+
+        Parameters
+        ----------
+        metric : str or callable
+            A name in a run's history, or a measure such as `bn_tutorial.evidence.measures.gap`.
+        recipe : Recipe or Runs
+            What was trained.
+        **arms
+            Recipes or runs by the names of their arms, in place of the one recipe.
+
+        Returns
+        -------
+        pandas.Series, or dict of str to pandas.Series
+            Values by seed, NaN where a run diverged; for arms, by their names.
+        """
+        if recipe is not None:
+            return measures.final(runs_of(self, recipe), metric)
+        return {arm: measures.final(runs_of(self, one), metric) for arm, one in arms.items()}
+
+    def best(self, metric: str, recipes: Iterable[Recipe]) -> Recipe:
+        """Return the recipe with the best mean over seeds: of a loss the lowest.
+
+        Parameters
+        ----------
+        metric : str
+            A metric of training or validation images. A recipe with a run that diverged is
+            chosen only if all have one.
+        recipes : iterable of Recipe
+            What to choose from.
+
+        Raises
+        ------
+        ValueError
+            If the test images would choose.
+        """
+        return _best(metric, [self.of(recipe) for recipe in recipes])
+
+    def inputs(self, recipe: Recipe, count: int | None = None) -> npt.NDArray[np.float32]:
+        """Return training images as a recipe's network is given them.
+
+        Parameters
+        ----------
+        recipe : Recipe
+            Its ``inputs``, ``train_size`` and ``validation`` decide.
+        count : int, optional
+            How many; all that the recipe trains on if nothing is said.
+
+        Returns
+        -------
+        numpy.ndarray, shape (count, rows, columns, colours)
+        """
+        kept = self.data.holdout(recipe.validation) if recipe.validation else self.data
+        images = kept.subset(recipe.train_size or len(kept.x_train)).x_train
+        if recipe.inputs == "unit":
+            return np.asarray(images[:count] / 255, np.float32)
+        pixel_mean, pixel_std = images.mean(axis=(0, 1, 2)), images.std(axis=(0, 1, 2))
+        return np.asarray((images[:count] - pixel_mean) / pixel_std, np.float32)
+
+    def judge(
+        self, measured: Mapping[str, Mapping[str, Any]], *, of: str = ""
+    ) -> dict[str, Verdict]:
+        """Hold what was measured against the registered hypotheses; print and keep the verdicts.
+
+        Parameters
+        ----------
+        measured : mapping
+            ``measured[id][arm]`` has a value by seed, for instance from `final`.
+        of : str
+            The experiment under which the hypotheses are registered, if it is another one. Then
+            only those measured are judged.
+
+        Returns
+        -------
+        dict of str to Verdict
+            By the hypotheses' ids, as `bn_tutorial.evidence.judge` returns them.
+        """
+        verdicts = judge(of or self.name, measured, sample=self.data.is_sample)
+        self.verdicts |= {name: verdicts[name] for name in (measured if of else verdicts)}
+        print("\n\n".join(map(str, self.verdicts.values())))
+        these = "these verdicts" if len(self.verdicts) > 1 else "this verdict"
+        print(f"\nIn words, as written beforehand for {these}:\n")
+        print("\n".join(verdict.sentence for verdict in self.verdicts.values()))
+        return self.verdicts
+
+    def record(self, **own: object) -> None:
+        """Store the verdicts and what pages may quote, and print how long the training took.
+
+        Of all runs the seconds and the provenance are stored, too; and how many seeds, epochs (or
+        rounds, where verdicts count these) and training images a recipe had, or the least and
+        the most of them.
+
+        Parameters
+        ----------
+        **own
+            What else the experiment found, by name, as for `bn_tutorial.evidence.record`.
+        """
+        runs = [*self]
+        seconds = sum(made_with(run).seconds or 0 for run in runs)
+        trained = Runs(self._trained.values())
+        seeds = [len({run.seed for run in trained if run.recipe == one}) for one in trained.recipes]
+        counted = {verdict.counted for verdict in self.verdicts.values() if verdict.effect.n}
+        epochs = "rounds" if counted == {"round"} else "epochs"
+        known = {
+            "seeds": _extent(seeds),
+            epochs: _extent([recipe.epochs for recipe in trained.recipes]),
+            "images": _extent([self._images(recipe) for recipe in trained.recipes]),
+            "seconds": seconds,
+        }
+        record(self.name, self.verdicts, runs=runs, **known, **own)
+        print(f"The runs behind this page took {seconds:.0f} s.")
+
+    def _images(self, recipe: Recipe) -> int:
+        return recipe.train_size or len(self.data.x_train) - recipe.validation
+
+
+def _best(metric: str, candidates: list[Runs]) -> Recipe:
+    for runs in candidates:
+        (recipe,) = runs.recipes
+        if metric.startswith("test_") or (metric.startswith("val_") and not recipe.validation):
+            raise ValueError(
+                f"{metric!r} of “{recipe.label}” is measured on test images, which choose nothing: "
+                "hold out validation images."
+            )
+    sign = -1 if "loss" in metric else 1
+    means = [sign * measures.final(runs, metric).mean(skipna=False) for runs in candidates]
+    return candidates[int(np.argmax(np.nan_to_num(means, nan=-np.inf)))].recipes[0]
+
+
+def _extent(values: list[int]) -> int | list[int]:
+    """Return what all values are, or the least and the most."""
+    least, most = min(values), max(values)
+    return least if least == most else [least, most]

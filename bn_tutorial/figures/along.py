@@ -1,0 +1,310 @@
+"""Plots of how something depends on what was varied: a size, a layer, the fit reached so far."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from bn_tutorial.evidence import measures
+from bn_tutorial.evidence.intervals import interval
+from bn_tutorial.evidence.measures import (
+    Drawn,
+    Measure,
+    Trained,
+    at_equal_fit,
+    common_fit,
+    final,
+    misfit,
+    runs_of,
+)
+from bn_tutorial.figures.canvas import NumberedFigure, finished, panels
+from bn_tutorial.figures.panel import Panel
+from bn_tutorial.figures.shown import (
+    Lines,
+    Shown,
+    Styles,
+    labelled,
+    lines_of,
+    panels_of,
+    readings_of,
+    series_name,
+)
+from bn_tutorial.figures.style import COLORS, INK, is_moving, metric_name, normaliser_name
+from bn_tutorial.recipe import Recipe
+from bn_tutorial.training.runs import Runs
+
+
+def against(
+    trial: Trained,
+    shown: Lines,
+    metrics: str | Sequence[str],
+    x: str | Callable[[Recipe], float],
+    *,
+    xlabel: str = "",
+    population: bool = True,
+    styles: Styles | None = None,
+    reference: Mapping[str, Drawn] | None = None,
+    levels: Mapping[str, float] | None = None,
+    diverged: float = np.nan,
+    size: tuple[float, float] | None = None,
+    alt: str,
+) -> NumberedFigure:
+    """Draw a metric after the last epoch against what was varied, over a logarithmic axis.
+
+    Parameters
+    ----------
+    trial : Experiment or Runs
+        Where the runs are.
+    shown : recipes, or mapping of str to recipes
+        Recipes in a list make a line for each normaliser. A mapping from titles has a panel for
+        each: with such a list, or with lists by the labels of their lines.
+    metrics : str or sequence of str
+        A name in a run's history; several get a row each.
+    x : str or callable
+        What was varied: a field of the recipes, or what computes it from a recipe.
+    xlabel : str
+        What was varied, in words, where its name will not do.
+    population : bool
+        As for `curves`; both readings are drawn if nothing is said.
+    styles : mapping of str to mapping, optional
+        Properties of the lines of a label.
+    reference : mapping of str to Recipe or Runs, optional
+        What `x` does not apply to: drawn across the panel.
+    levels : mapping of str to float, optional
+        Lines across all panels, by what they are.
+    diverged : float
+        What counts where a run diverged.
+    size : tuple of float, optional
+        Width and height in inches.
+    alt : str
+        The alternative text: what is drawn, without what lines and bands mean.
+
+    Returns
+    -------
+    NumberedFigure
+        The figure, with its numbers in ``data``.
+    """
+    names = [metrics] if isinstance(metrics, str) else list(metrics)
+    place: Callable[[Recipe], float] = operator.attrgetter(x) if isinstance(x, str) else x
+    xlabel = xlabel or (x.replace("_", " ") if isinstance(x, str) else "")
+    groups = lines_of(shown)
+    rows, columns = len(names), len(groups)
+    layout = {"sharex": rows > 1, "sharey": "row" if columns > 1 else False}
+    with panels(trial, (rows, columns), alt=alt, size=size, **layout) as drawn:
+        for index, panel in enumerate(drawn):
+            metric, (title, lines) = names[index // columns], list(groups.items())[index % columns]
+            ticks: set[float] = set()
+            for label, ones in lines.items():
+                runs = [runs_of(trial, one) for one in ones]
+                at = [place(found.recipes[0]) for found in runs]
+                ticks.update(at)
+                recipe = runs[0].recipes[0]
+                look = {
+                    "color": COLORS[recipe.norm],
+                    **(styles or {}).get(label, {}),
+                    "marker": "o",
+                }
+                for name in readings_of(recipe, metric, population):
+                    values = pd.DataFrame([final(found, name) for found in runs]).T.fillna(diverged)
+                    dashed = {"linestyle": "--"} if is_moving(recipe, name) else {}
+                    series = series_name(label, recipe, name, population)
+                    seeds = [*values.index]
+                    panel.seeds(series, at, values, names=seeds, legend=rows == 1, **look | dashed)
+                    panel.name(series if rows == 1 else label, **look | dashed)
+            for label, other in (reference or {}).items():
+                _across(panel, label, runs_of(trial, other), metric)
+            for series, value in (levels or {}).items():
+                panel.level(value, series=series)
+            panel.axes.set_title(title)
+            panel.ticks("x", sorted(ticks), log=2)
+            if index >= len(drawn) - columns:
+                panel.axes.set_xlabel(xlabel)
+            if index % columns == 0:
+                when = (
+                    " after the last epoch" if rows == 1 else ""
+                )  # which a low panel has no room for
+                panel.axes.set_ylabel(metric_name(metric, recipe) + when)
+            if "accuracy" in metric:
+                panel.shares("y")
+    return finished()
+
+
+def by_layer(
+    trial: Trained,
+    shown: Shown,
+    name: str,
+    *,
+    ylabel: str,
+    xlabel: str = "layer",
+    names: Sequence[object] | None = None,
+    relative: bool = False,
+    styles: Styles | None = None,
+    growth: Mapping[str, tuple[str, str, float]] | None = None,
+    alt: str,
+) -> NumberedFigure:
+    """Draw a measure of each layer, averaged over the epochs.
+
+    Parameters
+    ----------
+    trial : Experiment or Runs
+        Where the runs are.
+    shown : recipes, or mapping of str to recipes
+        As for `curves`.
+    name : str
+        The histories have ``name/0``, ``name/1`` and so on.
+    ylabel, xlabel : str
+        What the axes show.
+    names : sequence, optional
+        What the layers are called; from 1 where nothing is said.
+    relative : bool
+        Whether to divide by the last layer's value and draw a logarithmic axis, on which seeds
+        are averaged.
+    styles : mapping of str to mapping, optional
+        Properties of the lines of a label.
+    growth : mapping of str to tuple, optional
+        What a theory predicts: by its name, the title and the label that it is about, and the
+        factor per layer on the way down. The line goes through the middle layer.
+    alt : str
+        The alternative text: what is drawn, without what lines mean.
+
+    Returns
+    -------
+    NumberedFigure
+        The figure, with its numbers in ``data``.
+    """
+    groups = panels_of(shown)
+    with panels(trial, (1, len(groups)), alt=alt, size=(7.6, 4), sharey=not relative) as drawn:
+        for panel, (title, group) in zip(drawn, groups.items(), strict=True):
+            middles = {}
+            for label, recipe, runs in labelled(trial, group):
+                found = measures.by_layer(runs, name)
+                if relative:
+                    found = found.div(found.iloc[:, -1], axis="index")
+                layers = np.arange(1, found.shape[1] + 1)
+                look = {"color": COLORS[recipe.norm], **(styles or {}).get(label, {})}
+                series, seeds = label or normaliser_name(recipe.norm), [*found.index]
+                kind = "geometric" if relative else "arithmetic"
+                panel.seeds(series, layers, found, names=seeds, mean=kind, band=False, **look)  # type: ignore[arg-type]
+                middles[title, series] = float(np.exp(np.log(found).mean()).iloc[len(layers) // 2])
+            for theory, (*where, factor) in (growth or {}).items():
+                if (anchor := middles.get((where[0], where[1]))) is not None:
+                    line = anchor * factor ** (layers[len(layers) // 2] - layers)
+                    panel.line(theory, layers, line, color=INK, linestyle="--", linewidth=1.4)
+            panel.axes.set(title=title, xlabel=xlabel, xlim=(0.5, len(layers) + 0.5))
+            if relative:
+                panel.axes.set_yscale("log")
+            else:
+                panel.axes.set_ylim(bottom=0)
+            if names:
+                panel.axes.set_xticks(layers, [str(one) for one in names])
+        drawn[0].axes.set_ylabel(ylabel)
+    return finished()
+
+
+def trajectories(
+    trial: Trained,
+    shown: Shown,
+    rows: Mapping[str, Measure],
+    *,
+    along: str = "fit_loss",
+    compare: bool = False,
+    styles: Styles | None = None,
+    alt: str,
+) -> NumberedFigure:
+    """Draw measures along the training loss, which falls from left to right.
+
+    Parameters
+    ----------
+    trial : Experiment or Runs
+        Where the runs are.
+    shown : recipes, or mapping of str to recipes
+        As for `curves`.
+    rows : mapping of str to str or callable
+        What is drawn, by its name: a name in a run's history, or what computes it from runs.
+    along : str
+        The training loss.
+    compare : bool
+        Whether to mark the lowest loss that all of a panel's networks reach, and each one's
+        95 % interval there, as `bn_tutorial.evidence.measures.at_equal_fit` finds it.
+    styles : mapping of str to mapping, optional
+        Properties of the lines of a label; the normalisers' colours where nothing is said.
+    alt : str
+        The alternative text: what is drawn, without what lines mean.
+
+    Returns
+    -------
+    NumberedFigure
+        The figure, with its numbers in ``data``.
+    """
+    groups = panels_of(shown)
+    columns = len(groups)
+    size = (7.6, 0.6 + 2.8 * len(rows)) if columns > 1 else (7.2, 1.0 + 3.2 * len(rows))
+    with panels(
+        trial, (len(rows), columns), alt=alt, size=size, sharex=True, sharey="row"
+    ) as drawn:
+        for index, panel in enumerate(drawn):
+            title, group = list(groups.items())[index % columns]
+            name, measure = list(rows.items())[index // columns]
+            networks = {
+                label or normaliser_name(recipe.norm): (recipe, runs)
+                for label, recipe, runs in labelled(trial, group)
+            }
+            shades = {
+                label: {"color": COLORS[recipe.norm], **(styles or {}).get(label, {})}
+                for label, (recipe, _) in networks.items()
+            }
+            for label, (_, runs) in networks.items():
+                panel.seeds(
+                    label, misfit(runs, along), measures.courses(runs, measure), **shades[label],
+                    names=[run.seed for run in runs], marker="o", markersize=4,
+                )  # fmt: skip
+            if compare:
+                found = {label: runs for label, (_, runs) in networks.items()}
+                _compare(panel, trial, found, shades, measure, along)
+            panel.shares("y")
+            if index < columns:
+                panel.axes.set_title(title)
+            if index % columns == 0:
+                panel.axes.set_ylabel(name)
+            if index >= len(drawn) - columns:
+                panel.axes.set_xlabel("training loss, log scale (better fit: right)")
+        drawn[0].ticks("x", [2, 1, 0.5, 0.2, 0.1, 0.05], log=10)
+        drawn[0].axes.invert_xaxis()
+    return finished()
+
+
+def _compare(
+    panel: Panel,
+    trial: Trained,
+    networks: Mapping[str, Runs],
+    styles: Styles,
+    measure: Measure,
+    along: str,
+) -> None:
+    """Mark where networks are compared, and what is found there."""
+    where = float(np.exp(np.mean(np.log(common_fit(networks, along)))))
+    shifts = np.geomspace(1.05, 0.95, len(networks))
+    for (label, found), shift in zip(
+        at_equal_fit(trial, networks, measure, along).items(), shifts, strict=True
+    ):
+        there = interval(found)
+        panel.bar(
+            f"{label}, compared", where * shift, there.low, there.high, color=styles[label]["color"]
+        )
+    panel.axes.axvline(where, color=INK, linewidth=0.8, linestyle=":")
+    panel.name("compared here", color=INK, linestyle=":", linewidth=1.5)
+
+
+def _across(panel: Panel, label: str, runs: Runs, metric: str) -> None:
+    """Draw what does not depend on the horizontal axis."""
+    found, color = interval(final(runs, metric)), COLORS[runs.recipes[0].norm]
+    for run, value in zip(runs, found.values, strict=True):
+        panel.level(
+            value, series=f"{label}, seed {run.seed}", color=color, linewidth=0.7, alpha=0.55
+        )
+    panel.level(found.mean, series=label, color=color, linewidth=2.2)
+    panel.name(label, color=color)
+    panel.span(label, found.low, found.high, color=color)

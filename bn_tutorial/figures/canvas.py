@@ -1,0 +1,132 @@
+"""Figures that know their numbers, their legend, and whether they show the bundled sample."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from bn_tutorial.evidence.measures import Trained
+from bn_tutorial.evidence.records import made_with
+from bn_tutorial.figures import table
+from bn_tutorial.figures.panel import Panel
+from bn_tutorial.figures.style import INK, house_style
+from bn_tutorial.training.runs import Run
+
+
+class NumberedFigure(Figure):
+    """A figure that knows its numbers.
+
+    Attributes
+    ----------
+    data : pandas.DataFrame
+        What is drawn, with `bn_tutorial.figures.table.COLUMNS`.
+    """
+
+    data = pd.DataFrame()
+
+
+@contextlib.contextmanager
+def panels(
+    trial: Trained,
+    shape: tuple[int, int] = (1, 1),
+    *,
+    alt: str,
+    size: tuple[float, float] | None = None,
+    legend: bool | str = True,
+    **layout: Any,
+) -> Iterator[list[Panel]]:
+    """Give a ``with`` statement the panels of a new figure, and finish the figure at its end.
+
+    Then there is a legend below the panels, the mark of the bundled sample if any of the runs
+    used it, and the table of all numbers as ``data`` of the figure.
+
+    Parameters
+    ----------
+    trial : Experiment or Runs
+        Whose figure it is.
+    shape : tuple of int
+        In how many rows and columns the panels stand.
+    alt : str
+        The alternative text: what is drawn. What thin lines, bands, ticks and dots mean is
+        added by itself.
+    size : tuple of float, optional
+        Width and height in inches.
+    legend : bool or str
+        Whether there is a legend; a text is its title.
+    **layout
+        More for `matplotlib.pyplot.subplots`, for instance ``sharey=True``.
+
+    Raises
+    ------
+    ValueError
+        If there is no alternative text.
+    """
+    if not alt.strip():
+        raise ValueError("a figure needs an alternative text: say in alt= what it shows.")
+    with house_style():
+        rows, columns = shape
+        size = size or (7.6 if columns > 1 else 7.2, 0.6 + (3.2 if rows == 1 else 2.6) * rows)
+        figure, axes = plt.subplots(
+            rows, columns, figsize=size, squeeze=False, FigureClass=NumberedFigure, **layout
+        )
+        drawn = [Panel(one) for one in axes.flat]
+        yield drawn
+        for panel in drawn:
+            panel.name_decades()
+        if legend:
+            _legend_below(figure, drawn, legend if isinstance(legend, str) else None)
+        mark_sample(figure, trial)
+        figure.set_label(" ".join(f"{alt} {_meaning(drawn)}".split()))
+        assert isinstance(figure, NumberedFigure)
+        figure.data = table.frame(
+            row for n, panel in enumerate(drawn, 1) for row in panel.numbers(f"panel {n}")
+        )
+
+
+def finished() -> NumberedFigure:
+    """Return the figure that was drawn last."""
+    figure = plt.gcf()
+    assert isinstance(figure, NumberedFigure)
+    return figure
+
+
+def mark_sample(figure: Figure, runs: Iterable[Run]) -> None:
+    """Stamp a figure as “bundled sample” if any run used it."""
+    if any(made_with(run).is_sample for run in runs):
+        figure.text(
+            0.5, 0.5, "bundled sample – not a result", rotation=20, fontsize=22, alpha=0.18,
+            color=INK, ha="center", va="center",
+        )  # fmt: skip
+
+
+def _legend_below(figure: Figure, panels: list[Panel], title: str | None) -> None:
+    handles: dict[str, Line2D] = {}
+    for panel in panels:
+        handles |= {name: one for name, one in panel.handles.items() if name not in handles}
+    if handles:
+        columns = _columns([*handles], 0.95 * figure.get_figwidth())
+        figure.legend(
+            handles=[*handles.values()], loc="outside lower center", ncols=columns, title=title
+        )
+
+
+def _columns(labels: list[str], width: float) -> int:
+    """Return in how many columns labels fit side by side, in inches; the fewest rows."""
+    for count in range(len(labels), 1, -1):
+        parts = np.array_split(np.array([0.6 + 0.075 * len(label) for label in labels]), count)
+        if sum(part.max() for part in parts) <= width:
+            return count
+    return 1
+
+
+def _meaning(panels: list[Panel]) -> str:
+    marks = dict.fromkeys(mark for panel in panels for mark in panel.marks)
+    text = ", ".join(marks)
+    return f"{text[:1].upper()}{text[1:]}." if text else ""

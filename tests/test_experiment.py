@@ -1,0 +1,211 @@
+"""An experiment owns its budget, images, runs and verdicts."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from bn_tutorial import experiment
+from bn_tutorial.data.dataset import Dataset
+from bn_tutorial.evidence import measures, quote, recall, verdicts
+from bn_tutorial.evidence.registry import WORDS, Hypothesis
+from bn_tutorial.experiment import Experiment
+from bn_tutorial.recipe import Recipe
+from bn_tutorial.settings import PROFILES
+from bn_tutorial.training.runs import Runs
+
+from .histories import made_up, made_with
+from .shapes import PLOTS
+
+PLAIN = Recipe(epochs=3, validation=10, train_size=40)
+BATCH = PLAIN.but(norm="batch")
+GAP = Hypothesis(
+    id="gap",
+    experiment="trial",
+    statement="It is smaller.",
+    effect="gap",
+    arms=["without", "batch"],
+    wording={word: f"So: {word}." for word in WORDS if word != "depends"},
+    primary=False,
+)
+
+
+def other_engine(*_: Any) -> None:
+    """Stand in for an engine."""
+
+
+@pytest.fixture
+def trial(tiny: Dataset, monkeypatch: pytest.MonkeyPatch) -> Experiment:
+    """Return an experiment that makes its runs up."""
+
+    def made(
+        recipes: Recipe | Iterable[Recipe], data: Dataset, seeds: Iterable[int], *, engine: Any
+    ) -> Runs:
+        assert data is tiny
+        recipes = [recipes] if isinstance(recipes, Recipe) else list(recipes)
+        name = "usual" if engine is None else engine.__name__
+        return Runs(
+            dataclasses.replace(made_up(one, seed), provenance=made_with(engine=name))
+            for one in recipes
+            for seed in list(seeds)
+        )
+
+    monkeypatch.setattr(experiment, "train", made)
+    monkeypatch.setattr(verdicts, "hypotheses", lambda: {"gap": GAP})
+    return Experiment("trial", budget=PROFILES["standard"], data=tiny)
+
+
+def test_it_trains_with_the_budget_s_seeds_and_keeps_every_run(trial: Experiment) -> None:
+    assert len(trial.train([PLAIN, BATCH])) == 10
+    assert len(trial.train(PLAIN, [7])) == 1
+    assert [run.seed for run in trial.of(PLAIN)] == [0, 1, 2, 3, 4, 7]
+    trial.train(PLAIN, trial.few_seeds)  # trained already
+    assert len([*trial]) == 11
+    assert trial.recipes == (PLAIN, BATCH)
+    assert repr(trial) == "<Experiment 'trial': 11 runs, 0 verdicts>"
+    with pytest.raises(KeyError, match="no run of the recipe"):
+        trial.of(PLAIN.but(width=3))
+
+
+def test_a_recipe_that_several_engines_trained_is_ambiguous(trial: Experiment) -> None:
+    usual, other = trial.train(PLAIN), trial.train(PLAIN, engine=other_engine)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="several engines"):
+        trial.of(PLAIN)
+    found = trial.final("loss", usual=usual, other=other)
+    assert list(found) == ["usual", "other"]
+    assert len([*trial]) == 10
+
+
+def test_a_pilot_is_no_part_of_what_is_on_trial_but_of_the_record(trial: Experiment) -> None:
+    rates = [PLAIN.but(learning_rate=rate) for rate in (0.01, 0.02, 0.03)]
+    best = trial.pilot(iter(rates))
+    losses = {one: made_up(one, 5).history["loss"][-1] for one in rates}
+    assert losses[best] == min(losses.values())
+    assert trial.recipes == ()
+    trial.train(best, [0, 1], engine=other_engine)  # type: ignore[arg-type]
+    assert [run.seed for run in trial.of(best)] == [0, 1]
+    trial.record()
+    assert recall("trial.seconds") == 5 * 1.5
+    assert recall("trial.seeds") == 2
+
+
+def test_finals_pair_by_seed(trial: Experiment) -> None:
+    trial.train(PLAIN, [0, 1, 2])
+    trial.train(BATCH, [2, 1, 0])
+    arms = trial.final("test_accuracy", without=PLAIN, batch=BATCH)
+    difference = trial.final("test_accuracy", BATCH) - trial.final("test_accuracy", PLAIN)
+    assert isinstance(difference, pd.Series)
+    assert difference.to_dict() == (arms["batch"] - arms["without"]).to_dict()
+    assert sorted(difference.index) == [0, 1, 2]
+    assert trial.final(measures.gap, PLAIN).notna().all()
+
+
+def test_validation_chooses(trial: Experiment) -> None:
+    grid = [PLAIN.but(dropout=rate) for rate in (0.0, 0.2, 0.5)]
+    trial.train(grid)
+    means = {one: trial.final("val_accuracy", one).mean() for one in grid}
+    assert means[trial.best("val_accuracy", grid)] == max(means.values())
+    losses = {one: trial.final("val_loss", one).mean() for one in grid}
+    assert losses[trial.best("val_loss", iter(grid))] == min(losses.values())
+
+
+def test_what_diverged_is_not_chosen(trial: Experiment, monkeypatch: pytest.MonkeyPatch) -> None:
+    good, bad = made_up(PLAIN, val_accuracy=[0.1] * 3), made_up(BATCH, val_accuracy=[0.9] * 3)
+    bad.history["loss"][-1] = math.nan
+    monkeypatch.setattr(experiment, "train", lambda *_, **__: Runs([good, bad]))
+    trial.train([PLAIN, BATCH])
+    assert trial.best("val_accuracy", [BATCH, PLAIN]) == PLAIN
+
+
+@pytest.mark.parametrize(
+    ("metric", "recipe"), [("test_accuracy", PLAIN), ("val_accuracy", Recipe(epochs=3))]
+)
+def test_test_images_choose_nothing(trial: Experiment, metric: str, recipe: Recipe) -> None:
+    trial.train(recipe)
+    with pytest.raises(ValueError, match="test images, which choose nothing"):
+        trial.best(metric, [recipe])
+
+
+def test_the_inputs_are_those_that_the_network_is_given(trial: Experiment, tiny: Dataset) -> None:
+    for recipe in (PLAIN, PLAIN.but(inputs="standardized"), PLAIN.but(validation=0)):
+        found = trial.inputs(recipe)
+        assert found.shape == (40, 32, 32, 3)
+        assert found.dtype == np.float32
+        kept = (tiny.holdout(10) if recipe.validation else tiny).subset(40).x_train
+        if recipe.inputs == "unit":
+            assert found == pytest.approx(kept / 255, abs=1e-6)
+        assert np.corrcoef(found.ravel(), kept.ravel())[0, 1] > 0.99
+        assert trial.inputs(recipe, 5) == pytest.approx(found[:5])
+    standardized = trial.inputs(PLAIN.but(inputs="standardized"))
+    assert standardized.mean(axis=(0, 1, 2)) == pytest.approx(0, abs=1e-4)
+    assert standardized.std(axis=(0, 1, 2)) == pytest.approx(1, abs=1e-4)
+
+
+def test_it_prints_and_records_its_verdicts(
+    trial: Experiment, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trial.train([PLAIN, BATCH])
+    trial.train(PLAIN.but(epochs=5, train_size=None), trial.few_seeds)
+    arms = {"without": dict.fromkeys(range(5), 0.1), "batch": dict.fromkeys(range(5), 0.3)}
+    found = trial.judge({"gap": arms})
+    assert found["gap"].word == "supported"
+    trial.record(growth=np.float64(2.5))
+    printed = capsys.readouterr().out
+    assert printed.startswith(str(found["gap"]))
+    assert "In words, as written beforehand for this verdict:\n\nSo: supported.\n" in printed
+    assert printed.endswith("The runs behind this page took 20 s.\n")
+    assert quote("trial.gap") == "supported"
+    assert (recall("trial.growth"), recall("trial.seconds")) == (2.5, 13 * 1.5)
+    assert (recall("trial.seeds"), recall("trial.epochs")) == ([3, 5], [3, 5])
+    assert recall("trial.images") == [40, 90]
+    assert recall("trial.provenance.seconds") == 13 * 1.5
+    assert recall("trial.provenance.engine") == "usual"
+
+
+def test_the_sample_gives_no_verdict(tiny: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(verdicts, "hypotheses", lambda: {"gap": GAP})
+    monkeypatch.setattr(Dataset, "is_sample", True)
+    trial = Experiment("trial", budget=PROFILES["smoke"], data=tiny)
+    arms = {"without": {0: 0.1, 1: 0.1}, "batch": {0: 0.3, 1: 0.3}}
+    assert trial.judge({"gap": arms})["gap"].reason == "this is the bundled sample"
+
+
+def test_rounds_are_no_seeds(trial: Experiment) -> None:
+    trial.train(PLAIN, [0])
+    rounds = pd.Index(range(3), name="round")
+    trial.judge({"gap": {arm: pd.Series([1.0, 2.0, 3.0], rounds) for arm in GAP.arms}})
+    trial.record()
+    assert (recall("trial.seeds"), recall("trial.rounds")) == (1, 3)
+    assert recall("trial.gap.counted") == "round"
+    with pytest.raises(KeyError):
+        recall("trial.epochs")
+
+
+def test_another_experiment_s_hypothesis_is_judged_by_itself(
+    trial: Experiment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere = {
+        name: dataclasses.replace(GAP, id=name, experiment="elsewhere") for name in ("gap", "more")
+    }
+    monkeypatch.setattr(verdicts, "hypotheses", lambda: elsewhere)
+    trial.train(PLAIN)
+    values = trial.final("loss", PLAIN)
+    found = trial.judge({"gap": {"without": values, "batch": values}}, of="elsewhere")
+    assert list(found) == ["gap"]
+    trial.record()
+    assert quote("trial.gap") == found["gap"].word
+
+
+def test_its_plots_are_those_that_are_counted_as_plotting() -> None:
+    drawing = {
+        name
+        for name, one in vars(Experiment).items()
+        if getattr(one, "__module__", "").startswith("bn_tutorial.figures")
+    }
+    assert drawing == set(PLOTS)

@@ -1,0 +1,101 @@
+"""The gallery's scripts are experiments with few lines of plotting and bookkeeping."""
+
+from __future__ import annotations
+
+import ast
+import re
+import statistics
+from pathlib import Path
+
+import pytest
+
+from bn_tutorial.evidence.registry import hypotheses
+
+from .shapes import SCRIPTS, shape
+
+#: Scripts that do not use `Experiment` yet.
+TO_DO = {
+    "plot_11_learning_rate",
+    "plot_13_gradient_flow",
+    "plot_14_initialisation",
+    "plot_21_small_batches",
+    "plot_22_train_inference",
+    "plot_23_cost",
+    "plot_24_recurrent",
+    "plot_25_synchronised",
+    "plot_34_scale_invariance",
+}
+DONE = [path for path in SCRIPTS if path.stem not in TO_DO]
+SHAPES = {path.stem: shape(path) for path in DONE}
+
+
+def test_every_script_is_counted() -> None:
+    assert len(SCRIPTS) >= 16
+    assert {path.stem for path in SCRIPTS} > TO_DO
+    assert all(
+        f"Experiment({chr(34)}" not in path.read_text() for path in SCRIPTS if path not in DONE
+    )
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_a_script_has_little_but_its_experiment(name: str) -> None:
+    found = SHAPES[name]
+    assert found.all <= 250
+    assert found.plotting <= 30
+    assert found.bookkeeping <= 8
+
+
+def test_all_scripts_together_are_experiments_and_prose() -> None:
+    found = list(SHAPES.values())
+    assert sum(one.experiment for one in found) >= (0.55 if TO_DO else 0.6) * sum(
+        one.code for one in found
+    )
+    assert sum(one.prose for one in found) >= 0.35 * sum(one.all for one in found)
+    median = statistics.median(one.plotting for one in found)
+    assert median <= (17 if TO_DO else 12)
+
+
+@pytest.mark.parametrize("script", DONE, ids=lambda path: path.stem)
+def test_a_script_is_an_experiment_from_its_question_to_its_record(script: Path) -> None:
+    text = script.read_text("utf-8")
+    name = re.sub(r"plot_\d\d_", "", script.stem).replace("_", "-")
+    assert f'trial = Experiment("{name}")' in text
+    title = text.splitlines()[1]
+    assert title.endswith("?")
+    order = [
+        "trial.train(",
+        "trial.judge(",
+        "What this does *not* show",
+        "**Exercise.**",
+        "trial.record(",
+    ]
+    places = [text.index(part) for part in order]
+    assert places == sorted(places)
+
+
+@pytest.mark.parametrize("script", DONE, ids=lambda path: path.stem)
+def test_a_script_judges_what_is_registered(script: Path) -> None:
+    text = script.read_text("utf-8")
+    name = re.sub(r"plot_\d\d_", "", script.stem).replace("_", "-")
+    for one in hypotheses().values():
+        if one.experiment == name:
+            assert f'"{one.id}"' in text
+
+
+@pytest.mark.parametrize("script", DONE, ids=lambda path: path.stem)
+def test_no_scars_of_the_formatter_and_no_wall_of_alternative_text(script: Path) -> None:
+    text = script.read_text("utf-8")
+    assert "fmt:" not in text
+    assert not re.search(r"^[ ]*[)\]}]+[ ]+#", text, re.MULTILINE)  # a comment behind a broken line
+    assert "sphinx_gallery_thumbnail_number = 1\n" not in text
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.keyword) and node.arg == "alt":
+            assert (node.value.end_lineno or 0) - node.value.lineno < 4
+
+
+def test_a_registered_text_speaks_of_the_images_that_its_script_trains_on() -> None:
+    folder = Path(__file__).parents[1]
+    text = (folder / "bn_tutorial/evidence/hypotheses/regularisation.toml").read_text("utf-8")
+    script = (folder / "gallery/advantages/plot_12_regularisation.py").read_text("utf-8")
+    (few,) = re.findall(r"few, many = min\(([\d_]+),", script)
+    assert f"images are\n# {int(few):,} in the profiles standard and full" in text

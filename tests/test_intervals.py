@@ -1,0 +1,113 @@
+"""Effects with their intervals, and how they are written."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from bn_tutorial.evidence import Interval, brief, difference, interval
+
+NAN = math.nan
+Values = dict[int, float]
+
+
+@pytest.mark.parametrize("level", [0.95, 0.9])
+@pytest.mark.parametrize("values", [(1.0, 2.0), (0.1, -0.2, 0.4), tuple(range(10))])
+def test_an_interval_is_that_of_student(values: tuple[float, ...], level: float) -> None:
+    found = interval(values) if level == 0.95 else interval(values, level)
+    low, high = stats.t.interval(
+        level, df=len(values) - 1, loc=np.mean(values), scale=stats.sem(values)
+    )
+    assert found.level == level
+    assert found.mean == pytest.approx(np.mean(values), rel=1e-12)
+    assert (found.low, found.high) == pytest.approx((low, high), rel=1e-9)
+    assert found.values == values
+    assert found.n == len(values)
+
+
+def test_an_interval_by_hand() -> None:
+    assert interval([5, 5]) == Interval(5, 5, 5, (5, 5))
+    # t(0.975; 2) = 4.302653, standard deviation 1, √3 = 1.732051
+    found = interval([1, 2, 3])
+    assert (found.low, found.high) == pytest.approx((2 - 2.484138, 2 + 2.484138), abs=1e-6)
+
+
+def test_an_interval_of_one_value_has_no_ends() -> None:
+    found = interval(iter([3]))
+    assert (found.mean, found.n) == (3, 1)
+    assert math.isnan(found.low)
+    assert math.isnan(found.high)
+
+
+@pytest.mark.parametrize("bad", [(NAN, 1), (math.inf, 1), (math.inf, -math.inf)])
+def test_an_interval_of_a_value_that_is_not_finite_has_no_ends(bad: tuple[float, ...]) -> None:
+    found = interval([1, *bad])
+    assert all(map(math.isnan, (found.mean, found.low, found.high)))
+    assert found.n == 3
+
+
+def test_an_interval_of_nothing_is_refused() -> None:
+    with pytest.raises(ValueError, match="at least one value"):
+        interval([])
+
+
+def test_a_difference_is_paired_by_seed() -> None:
+    first, second = {0: 1.0, 1: 10.0, 2: 100.0}, {2: 101.5, 0: 2.0, 1: 11.0}
+    assert difference(first, second).values == (1.0, 1.0, 1.5)
+    assert difference(second, first).values == (-1.0, -1.0, -1.5)
+    assert difference(first, second) == interval([1.0, 1.0, 1.5])
+
+
+@pytest.mark.parametrize("second", [{0: 1.0}, {0: 1.0, 2: 1.0}, {0: 1.0, 1: 1.0, 2: 1.0}])
+def test_a_difference_needs_the_same_seeds(second: Values) -> None:
+    with pytest.raises(ValueError, match=r"the same seeds on both sides: not \[0, 1\] and \[0"):
+        difference({1: 0.0, 0: 0.0}, second)
+    with pytest.raises(ValueError, match="at least one value"):
+        difference({}, {})
+
+
+# Formats
+
+
+@pytest.mark.parametrize(
+    ("spec", "text"),
+    [
+        (".1pp", "1.2 percentage points (95 % interval −0.6 to 3.1, n = 3)"),
+        ("+.1pp", "+1.2 percentage points (95 % interval −0.6 to +3.1, n = 3)"),
+        (".3f", "0.012 (95 % interval −0.006 to 0.031, n = 3)"),
+        ("+.0pp", "+1 percentage points (95 % interval −1 to +3, n = 3)"),
+        ("+.1f", "0.0 (95 % interval 0.0 to 0.0, n = 3)"),
+        (".0%", "1% (95 % interval −1% to 3%, n = 3)"),
+    ],
+)
+def test_an_interval_as_text(spec: str, text: str) -> None:
+    assert format(Interval(0.0124, -0.006, 0.0308, (0.0, 0.0, 0.0372)), spec) == text
+
+
+def test_an_interval_says_its_level() -> None:
+    assert "(90 % interval" in format(interval([1, 2], 0.9), ".2f")
+
+
+def test_a_series_is_paired_by_seed_too() -> None:
+    first = pd.Series([1.0, 2.0], pd.Index([0, 1], name="seed"))
+    assert difference(first, first[::-1] + 1) == interval([1.0, 1.0])
+
+
+@pytest.mark.parametrize(
+    ("effect", "unit", "text"),
+    [
+        ((0.0124, -0.006, 0.0308), "points", "+1.2 pp (−0.6 to +3.1)"),
+        ((1.5, 1.25, math.inf), "ratio", "×1.5 (1.25 to ?)"),
+        ((-0.5, NAN, None), "number", "−0.5 (? to ?)"),
+        ((None, 0.1, 0.2), "points", "–"),
+        ((NAN, 0.1, 0.2), "ratio", "–"),
+    ],
+)
+def test_an_effect_in_few_words(
+    effect: tuple[float | None, float | None, float | None], unit: str, text: str
+) -> None:
+    assert brief(*effect, unit) == text
