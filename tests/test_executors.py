@@ -28,6 +28,7 @@ from click.testing import CliRunner
 from bn_tutorial import cli
 from bn_tutorial.data.cifar10 import DIGEST, load_cifar10, source_of, store_path
 from bn_tutorial.data.dataset import Dataset
+from bn_tutorial.engines.program import Engine, Workbench, collect
 from bn_tutorial.engines.single import fit
 from bn_tutorial.networks import backend
 from bn_tutorial.recipe import Recipe
@@ -149,7 +150,7 @@ def test_images_travel_by_name_where_they_have_one(
         None,
     )
     recipe = Recipe(width=4, batch_size=500, epochs=1)
-    here = fit(recipe, sample, 0)
+    here = collect(fit(Workbench(sample), recipe, 0))
     monkeypatch.setattr(Dataset, "__reduce__", lambda self: pytest.fail("it was pickled"))
     (run,) = train(recipe, sample, store=store, executor=workers)
     assert run.history == here
@@ -368,12 +369,10 @@ def test_what_failed_on_a_cluster_can_be_tried_again(
 
 
 @pytest.fixture
-def asked(
-    tiny: Dataset, store: RunStore, workers: Executor
-) -> Callable[[sweep.Engine], WorkerError]:
+def asked(tiny: Dataset, store: RunStore, workers: Executor) -> Callable[[Engine], WorkerError]:
     """Return a function that asks the cluster for a run, and returns its refusal."""
 
-    def ask(engine: sweep.Engine) -> WorkerError:
+    def ask(engine: Engine) -> WorkerError:
         with pytest.raises(WorkerError) as found:
             train(Recipe(batch_size=10), tiny, store=store, engine=engine, executor=workers)
         assert store.keys() == []
@@ -383,7 +382,7 @@ def asked(
 
 
 def test_a_worker_with_other_versions_is_refused(
-    asked: Callable[[sweep.Engine], WorkerError], monkeypatch: pytest.MonkeyPatch
+    asked: Callable[[Engine], WorkerError], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     there = backend.versions()
     monkeypatch.setattr(backend, "versions", lambda: {**there, "keras": "3.0.0"})
@@ -395,7 +394,7 @@ def test_a_worker_with_other_versions_is_refused(
 
 
 def test_a_worker_with_another_python_is_refused_for_that(
-    asked: Callable[[sweep.Engine], WorkerError], monkeypatch: pytest.MonkeyPatch
+    asked: Callable[[Engine], WorkerError], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(platform, "python_version_tuple", lambda: ("3", "99", "1"))
     monkeypatch.setattr(sweep, "_code_digest", lambda module: "as 3.99 parses it")
@@ -404,7 +403,7 @@ def test_a_worker_with_another_python_is_refused_for_that(
 
 
 def test_a_worker_with_other_code_is_refused(
-    asked: Callable[[sweep.Engine], WorkerError], monkeypatch: pytest.MonkeyPatch
+    asked: Callable[[Engine], WorkerError], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     digest = sweep._code_digest
     edited = importlib.import_module("bn_tutorial.networks.layers")
@@ -417,7 +416,7 @@ def test_a_worker_with_other_code_is_refused(
 
 
 def test_a_worker_that_lacks_the_engine_is_refused(
-    asked: Callable[[sweep.Engine], WorkerError],
+    asked: Callable[[Engine], WorkerError],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

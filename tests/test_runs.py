@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from collections.abc import Callable
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 from bn_tutorial import settings
-from bn_tutorial.recipe import Recipe
+from bn_tutorial.recipe import NORMALISERS, Recipe
 from bn_tutorial.training.runs import Run, Runs, RunStore
 
 PLAIN = Recipe(epochs=3)
@@ -201,7 +202,8 @@ def test_a_run_of_a_recipe_that_is_impossible_now_is_set_aside(
 ) -> None:
     store = RunStore(tmp_path)
     store.put(KEY, run(NORMALIZED))
-    monkeypatch.setitem(__import__("bn_tutorial.recipe").recipe.NORMS, "batch", ())
+    row = dataclasses.replace(NORMALISERS["batch"], options=())
+    monkeypatch.setitem(NORMALISERS, "batch", row)
     with pytest.warns(UserWarning, match="norm_options"):
         assert store.get(KEY) is None
 
