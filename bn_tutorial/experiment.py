@@ -12,15 +12,16 @@ import pandas as pd
 
 from bn_tutorial.data.cifar10 import load_cifar10
 from bn_tutorial.data.dataset import Dataset
+from bn_tutorial.engines.rows import Engine
 from bn_tutorial.evidence import measures
 from bn_tutorial.evidence.measures import Drawn, Measure, runs_of
-from bn_tutorial.evidence.records import made_with, record
+from bn_tutorial.evidence.records import record
 from bn_tutorial.evidence.verdicts import Verdict, judge
 from bn_tutorial.figures import along, canvas, compared, maps, over_epochs
 from bn_tutorial.recipe import Recipe
 from bn_tutorial.settings import Profile, profile
 from bn_tutorial.training.runs import Run, Runs
-from bn_tutorial.training.sweep import Engine, train
+from bn_tutorial.training.sweep import train
 
 T = TypeVar("T")
 
@@ -151,7 +152,7 @@ class Experiment:
 
     def _take(self, into: dict[Any, Run], recipes: Any, seeds: Any, engine: Any, how: Any) -> Runs:
         runs = train(recipes, self.data, seeds, engine=engine, **how)
-        into |= {(run.recipe, run.seed, str(made_with(run).engine)): run for run in runs}
+        into |= {(run.recipe, run.seed, str(run.provenance.engine)): run for run in runs}
         return runs
 
     @overload
@@ -257,7 +258,7 @@ class Experiment:
             What else the experiment found, by name, as for `bn_tutorial.evidence.record`.
         """
         runs = [*self]
-        seconds = sum(made_with(run).seconds or 0 for run in runs)
+        seconds = sum(run.provenance.seconds or 0 for run in runs)
         trained = Runs(self._trained.values())
         seeds = [len({run.seed for run in trained if run.recipe == one}) for one in trained.recipes]
         counted = {verdict.counted for verdict in self.verdicts.values() if verdict.effect.n}

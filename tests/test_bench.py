@@ -18,6 +18,7 @@ from bn_tutorial.engines import notebook, single
 from bn_tutorial.engines.program import Workbench
 from bn_tutorial.networks.backend import tf
 from bn_tutorial.recipe import Recipe
+from bn_tutorial.training.provenance import Provenance
 
 
 def silent(line: str) -> None:
@@ -285,9 +286,17 @@ def test_the_table_fits_a_terminal() -> None:
         {"notebook": [100.0, 123.4], "library": [25.0, 22.25], "floor": [9.9, 10.1]},
     )
     result = Benchmark(
-        (measured,), 2, {"source": "npm", "digest": "0", "sample": False}, "cpu", 2,
-        {"keras": "3.14.0"}, 2_500_000_000,
-    )  # fmt: skip
+        (measured,),
+        2,
+        Provenance(
+            data={"source": "npm", "digest": "0", "sample": False},
+            device="cpu",
+            versions={"keras": "3.14.0"},
+            created="2026-01-01T00:00:00+00:00",
+            cores=2,
+        ),
+        2_500_000_000,
+    )
     console = Console(width=80)
     with console.capture() as capture:
         console.print(speed.table(result))

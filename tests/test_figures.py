@@ -17,7 +17,7 @@ from matplotlib.colors import to_rgb
 from nbclient import NotebookClient
 
 from bn_tutorial.figures import COLORS, INK, MOVING, STYLE, inline, interactive, read_data, to_svg
-from bn_tutorial.recipe import NORMS
+from bn_tutorial.recipe import NORMALISERS
 
 with np.printoptions():  # which it changes for everybody
     import colour
@@ -33,8 +33,8 @@ def axes() -> Iterator[Axes]:
 
 
 def test_every_normaliser_has_a_colour_and_a_say_about_moving_statistics() -> None:
-    assert set(COLORS) == {None, *NORMS}
-    with_momentum = {norm for norm, options in NORMS.items() if "momentum" in options}
+    assert set(COLORS) == {None, *NORMALISERS}
+    with_momentum = {norm for norm, row in NORMALISERS.items() if "momentum" in row.options}
     assert set(MOVING) == with_momentum
 
 

@@ -11,7 +11,7 @@ import pytest
 from bn_tutorial import cli
 from bn_tutorial.engines.lockstep import supports
 from bn_tutorial.figures import COLORS
-from bn_tutorial.figures.plots import MOVING
+from bn_tutorial.figures.style import MOVING
 from bn_tutorial.networks.backend import keras
 from bn_tutorial.networks.folding import fold
 from bn_tutorial.networks.layers import kind, normalization

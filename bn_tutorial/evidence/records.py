@@ -14,7 +14,7 @@ from bn_tutorial import settings
 from bn_tutorial.evidence.intervals import Interval, write
 from bn_tutorial.evidence.verdicts import Verdict
 from bn_tutorial.settings import profile
-from bn_tutorial.training.provenance import Provenance, together
+from bn_tutorial.training.provenance import together
 from bn_tutorial.training.runs import Run
 
 
@@ -48,7 +48,7 @@ def record(
         If the storage folder cannot be written.
     """
     values = {**(verdicts or {}), **values}
-    if made := [made_with(run) for run in runs]:
+    if made := [run.provenance for run in runs]:
         values["provenance"] = together(made).asdict() | {"profile": profile().name}
     content = json.dumps(_pack(values), indent=1).encode()
     path = evidence_path(group)
@@ -140,9 +140,3 @@ def _pack(value: object) -> object:
     raise TypeError(
         f"evidence is a number, a text, an interval or a verdict (or several of them), not {value!r}."
     )
-
-
-def made_with(run: Run) -> Provenance:
-    """Return a run's provenance."""
-    found: Any = run.provenance
-    return found if isinstance(found, Provenance) else Provenance(**found)

@@ -13,7 +13,6 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from bn_tutorial.evidence.measures import Trained
-from bn_tutorial.evidence.records import made_with
 from bn_tutorial.figures import table
 from bn_tutorial.figures.panel import Panel
 from bn_tutorial.figures.style import INK, house_style
@@ -99,7 +98,7 @@ def finished() -> NumberedFigure:
 
 def mark_sample(figure: Figure, runs: Iterable[Run]) -> None:
     """Stamp a figure as “bundled sample” if any run used it."""
-    if any(made_with(run).is_sample for run in runs):
+    if any(run.provenance.is_sample for run in runs):
         figure.text(
             0.5, 0.5, "bundled sample – not a result", rotation=20, fontsize=22, alpha=0.18,
             color=INK, ha="center", va="center",

@@ -13,28 +13,17 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 
-from bn_tutorial.recipe import Recipe
+from bn_tutorial.recipe import NORMALISERS, Recipe
 
 #: The colour of everything that is neither data nor line: the site replaces it in dark mode.
 INK = "#1f2328"
 INK_DARK = "#e6edf3"
 
-#: One colour per normaliser, clear on white as on a dark page; any two can be told apart by
-#: colour-blind readers (five are by Okabe & Ito, whose green and purple are too near to these
-#: blues and greys).
-COLORS = {
-    None: "#8a8f98",
-    "batch": "#0b84d8",
-    "layer": "#e69f00",
-    "group": "#1a7f5a",
-    "instance": "#b0307f",
-    "ghost": "#56b4e9",
-    "renorm": "#d55e00",
-    "noisy": "#b4a578",
-}
+#: The colour of each normaliser, as `bn_tutorial.recipe.NORMALISERS` has it, and of none.
+COLORS = {None: "#8a8f98"} | {norm: row.color for norm, row in NORMALISERS.items()}
 
 #: The normalisers that use moving statistics at inference.
-MOVING = ("batch", "ghost", "renorm", "noisy")
+MOVING = tuple(norm for norm, row in NORMALISERS.items() if row.moving)
 
 #: Three shades of batch normalisation's colour, for one thing in three degrees.
 SHADES = ("#7cc4f2", COLORS["batch"], "#3f6fae")

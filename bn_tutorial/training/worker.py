@@ -20,8 +20,8 @@ from typing import Any, TypeVar
 
 from bn_tutorial import settings
 from bn_tutorial.data.cifar10 import load_cifar10
-from bn_tutorial.data.sources import DataError
 from bn_tutorial.data.dataset import Dataset
+from bn_tutorial.data.sources import DataError
 from bn_tutorial.engines import lockstep, rows
 from bn_tutorial.engines.program import Workbench
 from bn_tutorial.engines.rows import History

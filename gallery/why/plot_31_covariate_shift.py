@@ -180,6 +180,6 @@ trial.judge(
 #
 # **Exercise.** Can the network bear more noise? Predict what becomes of drift and accuracy if the
 # noise is twice as large, then change one line:
-# ``noisy = best.but(norm="noisy", norm_options={"mean": 1.0, "spread": 1.5})``.
+# ``noisy = best.but(norm="noisy", norm_options={"max_shift": 1.0, "max_scale": 1.5})``.
 
 trial.record(rate=best.learning_rate, gentle=gentle)
