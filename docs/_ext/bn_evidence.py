@@ -13,10 +13,7 @@ from sphinx.environment import BuildEnvironment
 from sphinx.util.docutils import SphinxRole
 
 from bn_tutorial import evidence
-from bn_tutorial.evidence.registry import WORDS
-
-#: A verdict is told by its shape as well as by its colour.
-SHAPES = dict(zip(WORDS, "▲■▼◆○–", strict=True))
+from bn_tutorial.evidence.registry import SHAPES
 
 TEMPLATES = jinja2.Environment(
     loader=jinja2.FileSystemLoader(Path(__file__).parents[1] / "_templates"),
@@ -60,7 +57,7 @@ class Evidence(SphinxRole):
             )
             return [self.inliner.problematic(self.rawtext, self.rawtext, message)], [message]
         classes = ["evidence"]
-        if text in WORDS:
+        if text in SHAPES:
             classes += ["verdict", f"verdict-{text.replace(' ', '-')}"]
         return [nodes.inline(self.rawtext, text, classes=classes)], []
 

@@ -8,13 +8,13 @@ import re
 from pathlib import Path
 from typing import Any, ClassVar
 
-from bn_evidence import SHAPES, TEMPLATES, experiment, recorded, render
+from bn_evidence import TEMPLATES, experiment, recorded, render
 from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
 from bn_tutorial import evidence
-from bn_tutorial.evidence import ledger, registry
+from bn_tutorial.evidence import intervals, ledger, registry, verdicts
 from bn_tutorial.training.provenance import Provenance
 
 #: The ends of the bars, in multiples of the smallest effect that matters, and their width in pixels.
@@ -107,7 +107,7 @@ class Costs(Ledger):
 def tally(entry: dict[str, Any]) -> str:
     """Return how many parts of a claim came out how, if it has several."""
     words = [part["word"] for part in entry["parts"]]
-    counts = [f"{words.count(word)} {word}" for word in SHAPES if word in words]
+    counts = [f"{words.count(word)} {word}" for word in registry.SHAPES if word in words]
     return ", ".join(counts) if len(words) > 1 else ""
 
 
@@ -118,20 +118,7 @@ def cited(key: str) -> str:
 
 def effect(part: dict[str, Any]) -> str:
     """Return an effect with its interval as text, in its unit."""
-    if part["mean"] is None:
-        return "–"
-    points = part["unit"] == "points"
-    sign = "" if part["unit"] == "ratio" else "+"
-    numbers = [
-        "?"
-        if part[name] is None
-        else format(100 * part[name] if points else part[name], f"{sign}.1f" if points else ".3g")
-        for name in ("mean", "low", "high")
-    ]
-    mean, low, high = (number.replace("-", "−") for number in numbers)
-    return (
-        f"{'×' if part['unit'] == 'ratio' else ''}{mean}{' pp' if points else ''} ({low} to {high})"
-    )
+    return intervals.brief(part["mean"], part["low"], part["high"], part["unit"])
 
 
 def scaled(part: dict[str, Any]) -> dict[str, Any]:
@@ -158,7 +145,7 @@ def scaled(part: dict[str, Any]) -> dict[str, Any]:
 
 def remarks(part: dict[str, Any]) -> list[str]:
     """Return what the effect is, and the reason for a word that it does not show."""
-    few = part["word"] != "not judged" and part["n"] <= 3
+    few = verdicts.is_provisional(part["word"], part["n"])
     provisional = f"provisional: {part['n']} seeds" if few else ""
     lines = [registry.hypotheses()[part["id"]].effect, part["reason"], provisional]
     return [line for line in lines if line]
