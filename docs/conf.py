@@ -55,7 +55,7 @@ extensions = [
 ]
 exclude_patterns = ["_build", "**/*.ipynb"]  # sphinx-gallery's notebooks are downloads
 nitpicky = numfig = True
-nitpick_ignore = [("py:class", "collections.abc.Callable")]
+nitpick_ignore = [("py:class", f"collections.abc.{name}") for name in ("Callable", "Mapping")]
 bibtex_bibfiles = ["references.bib"]
 myst_enable_extensions = ["amsmath", "colon_fence", "deflist", "dollarmath", "substitution"]
 myst_words_per_minute = 90  # of prose: formulas, code and figures stand between them
