@@ -25,12 +25,12 @@ def reset(gallery_conf: dict[str, Any], fname: str, when: str = "before") -> Non
     """Give every script the house style to start from, and a page no word about its training."""
     import matplotlib.pyplot as plt
 
-    from bn_tutorial.training import sweep
+    from bn_tutorial.training import progress
 
     plt.rcdefaults()
     plt.rcParams.update(figures.STYLE)
     # what a page prints must not depend on what was trained by this build
-    sweep.REPORT_TO = sys.__stderr__
+    progress.REPORT_TO = sys.__stderr__
 
 
 def read(file: Path) -> tuple[str, str | None]:
