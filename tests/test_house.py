@@ -90,7 +90,7 @@ def test_the_design_has_every_room_and_extension() -> None:
 
 
 def test_the_reference_has_every_room_and_each_name_that_one_offers() -> None:
-    titles, *sections = re.split(r"^## (\w+)$", REFERENCE, flags=re.MULTILINE)
+    _, *sections = re.split(r"^## (\w+)$", REFERENCE, flags=re.MULTILINE)
     shown = dict(zip(sections[::2], sections[1::2], strict=True))
     assert [*shown] == ROOMS[::-1]
     for room, text in shown.items():
