@@ -23,7 +23,8 @@ from bn_tutorial.data.dataset import Dataset
 from bn_tutorial.recipe import Recipe
 
 if TYPE_CHECKING:
-    from bn_tutorial.engines.program import Row, Workbench
+    from bn_tutorial.engines.program import Workbench
+    from bn_tutorial.engines.rows import Row
 
 #: The recipe's label and the seed of each run that `counted` was asked for.
 calls: list[tuple[str, int]] = []

@@ -170,8 +170,9 @@ def test_it_prints_and_records_its_verdicts(
 
 def test_the_sample_gives_no_verdict(tiny: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(verdicts, "hypotheses", lambda: {"gap": GAP})
-    monkeypatch.setattr(Dataset, "is_sample", True)
-    trial = Experiment("trial", budget=PROFILES["smoke"], data=tiny)
+    trial = Experiment(
+        "trial", budget=PROFILES["smoke"], data=dataclasses.replace(tiny, is_sample=True)
+    )
     arms = {"without": {0: 0.1, 1: 0.1}, "batch": {0: 0.3, 1: 0.3}}
     assert trial.judge({"gap": arms})["gap"].reason == "this is the bundled sample"
 

@@ -10,7 +10,8 @@ import pytest
 
 from bn_tutorial.data.dataset import Dataset
 from bn_tutorial.engines import timing
-from bn_tutorial.engines.program import History, Program, Workbench, suits_xla
+from bn_tutorial.engines.program import Program, Workbench, suits_xla
+from bn_tutorial.engines.rows import History
 from bn_tutorial.engines.timing import CALLS, steps, steps_without_xla, take_turns
 from bn_tutorial.networks.backend import tf
 from bn_tutorial.recipe import Recipe

@@ -13,8 +13,8 @@ from . import timing as timing
 from .batches import epoch_order as epoch_order
 from .lockstep import usual_engine as usual_engine
 from .program import Engine as Engine
-from .program import History as History
 from .program import Program as Program
-from .program import Row as Row
 from .program import Workbench as Workbench
-from .program import collect as collect
+from .rows import History as History
+from .rows import Row as Row
+from .rows import collect as collect

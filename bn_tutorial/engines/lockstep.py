@@ -16,8 +16,8 @@ import numpy as np
 
 from bn_tutorial.engines import single
 from bn_tutorial.engines.batches import batch, epoch_order, hits
-from bn_tutorial.engines.program import Program, Workbench, optimiser
-from bn_tutorial.engines.rows import Engine, Row
+from bn_tutorial.engines.program import Engine, Program, Workbench, optimiser
+from bn_tutorial.engines.rows import Row
 from bn_tutorial.engines.single import FIT_METRICS, METRICS, TEST_METRICS
 from bn_tutorial.networks import backend
 from bn_tutorial.networks.backend import keras, tf

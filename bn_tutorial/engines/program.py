@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Hashable, Mapping
-from typing import Any, Self, TypeVar
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from typing import Any, Protocol, Self, TypeVar
 
 import numpy as np
 
 from bn_tutorial.data.dataset import Dataset
 from bn_tutorial.engines.batches import batch, hits, pixel_statistics
-from bn_tutorial.engines.rows import Engine, History, Row, collect
+from bn_tutorial.engines.rows import Row
 from bn_tutorial.networks.backend import GPUS, keras, tf
 from bn_tutorial.networks.models import build, initial_values
 from bn_tutorial.networks.statistics import (
@@ -33,8 +33,6 @@ POPULATION = 10_000
 
 #: Steps from which on a run is worth the seconds that XLA takes to compile it.
 WORTH_COMPILING = 150
-
-__all__ = ["Engine", "History", "Probe", "Program", "Row", "Workbench", "collect", "program_key"]
 
 #: Images and labels on the device.
 Images = tuple[Any, Any]
@@ -298,6 +296,19 @@ class Program:
             found = self.evaluate(images[part], labels[part], *pixels, statistics)
             sums += [float(value) for value in found]
         return [float(one) for one in sums / len(labels)]
+
+
+class Engine(Protocol):
+    """What trains one network: `bn_tutorial.engines.single.fit`, or what can replace it."""
+
+    __name__: str
+
+    def __call__(self, bench: Workbench, recipe: Recipe, seed: int, /) -> Iterator[Row]:
+        """Train one network; yield a row after each epoch (or each point that it measures).
+
+        What is measured once is in the last row. Whether the run diverges is the business of
+        whoever collects the rows.
+        """
 
 
 def optimiser(recipe: Recipe, decay: Any, variables: list[Any]) -> keras.optimizers.Optimizer:

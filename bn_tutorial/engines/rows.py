@@ -4,32 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
-
-from bn_tutorial.recipe import Recipe
-
-if TYPE_CHECKING:
-    from bn_tutorial.engines.program import Workbench
 
 #: What is measured after an epoch, by name.
 Row = dict[str, float]
 History = dict[str, list[float]]
 E = TypeVar("E", bound="Callable[..., Iterator[Row]]")
-
-
-class Engine(Protocol):
-    """What trains one network: `bn_tutorial.engines.single.fit`, or what can replace it."""
-
-    __name__: str
-
-    def __call__(self, bench: Workbench, recipe: Recipe, seed: int, /) -> Iterator[Row]:
-        """Train one network; yield a row after each epoch (or each point that it measures).
-
-        What is measured once is in the last row. Whether the run diverges is the business of
-        whoever collects the rows.
-        """
 
 
 def takes(cores: float) -> Callable[[E], E]:

@@ -21,8 +21,7 @@ from bn_tutorial.data.cifar10 import source_of
 from bn_tutorial.data.dataset import Dataset
 from bn_tutorial.engines import lockstep
 from bn_tutorial.engines.lockstep import usual_engine
-from bn_tutorial.engines.program import Workbench, program_key
-from bn_tutorial.engines.rows import Engine
+from bn_tutorial.engines.program import Engine, Workbench, program_key
 from bn_tutorial.networks import backend
 from bn_tutorial.recipe import Recipe
 from bn_tutorial.training import executors, images, pool, schedule, worker
