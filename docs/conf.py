@@ -49,7 +49,6 @@ extensions = [
     "bn_pages",
     "bn_provenance",
     "bn_downloads",
-    "bn_scaling",
 ]
 exclude_patterns = ["_build", "**/*.ipynb"]  # sphinx-gallery's notebooks are downloads
 nitpicky = numfig = True
