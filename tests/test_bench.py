@@ -205,7 +205,9 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     monkeypatch.setattr(
         floor, "matmul_only", lambda _, images, epochs: clock.candidate("floor", epochs, each=0.5)
     )
-    monkeypatch.setattr(speed, "interleave", lambda *given: measured(*given, clock))
+    monkeypatch.setattr(
+        speed, "interleave", lambda one, epochs, report: measured(one, epochs, report, clock)
+    )
     return clock
 
 

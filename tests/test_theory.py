@@ -67,7 +67,7 @@ def test_other_activations_are_refused() -> None:
     ],
 )
 def test_gradients_grow_as_predicted(
-    size: int, activation: str, norm: str | None, expected: float, tolerance: float
+    size: int, activation: Any, norm: Any, expected: float, tolerance: float
 ) -> None:
     depth, factors = 20, []
     recipe = Recipe(

@@ -12,6 +12,7 @@ from bn_tutorial.data.dataset import Dataset
 from bn_tutorial.engines import timing
 from bn_tutorial.engines.program import History, Program, Workbench, suits_xla
 from bn_tutorial.engines.timing import CALLS, steps, steps_without_xla, take_turns
+from bn_tutorial.networks.backend import tf
 from bn_tutorial.recipe import Recipe
 from bn_tutorial.training.sweep import train
 from tests.benches import run
@@ -134,8 +135,10 @@ def test_the_normalised_network_trains_and_is_folded(measured: History) -> None:
 class Noting(Workbench):
     """A bench that notes which programs it is asked for."""
 
+    asked: list[tuple[str | None, int, bool | None]]
+
     def program(self, recipe: Recipe, *, jit: bool | None = None) -> Program:
-        self.asked = [*getattr(self, "asked", ()), (recipe.norm, recipe.width, jit)]
+        self.asked.append((recipe.norm, recipe.width, jit))
         return super().program(recipe, jit=False)
 
 
@@ -157,7 +160,7 @@ def test_the_networks_are_those_of_the_recipe(
 def plain_predictions(models: Any, batches: Any, jit: bool) -> Any:
     """Stand in for compiled predictions."""
     outputs = np.full((*batches.shape[:2], 10), 0.1)
-    return {f"infer/{name}": lambda: timing.tf.constant(outputs) for name in models}
+    return {f"infer/{name}": lambda: tf.constant(outputs) for name in models}
 
 
 def test_xla_compiles_dense_networks() -> None:
