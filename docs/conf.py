@@ -50,7 +50,6 @@ extensions = [
     "bn_provenance",
     "bn_downloads",
     "bn_theme",
-    "bn_scaling",
 ]
 exclude_patterns = ["_build", "**/*.ipynb"]  # sphinx-gallery's notebooks are downloads
 nitpicky = numfig = True
