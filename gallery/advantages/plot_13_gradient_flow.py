@@ -92,7 +92,7 @@ from bn_tutorial.evidence import interval, measures
 
 def slope(sizes):
     """Return the logarithm of the factor per layer on the way down, in the middle layers."""
-    middle = sizes[deepest // 4 : deepest - deepest // 4]
+    middle = sizes.iloc[deepest // 4 : deepest - deepest // 4]
     return -np.polyfit(middle.index, np.log(middle), 1)[0]
 
 
