@@ -22,10 +22,9 @@ see:** at which scales each network still learns, and how Keras's epsilon breaks
 # learning rate was fixed beforehand, for all arms, as one at which each of them learns from He's
 # weights; see :ref:`sphx_glr_auto_examples_advantages_plot_11_learning_rate.py`.
 
-from bn_tutorial import Recipe, build, load_cifar10, profile, train
+from bn_tutorial import Experiment, Recipe, build
 
-budget = profile()
-data = load_cifar10(budget.source)
+trial = Experiment("initialisation")
 plain = Recipe(
     depth=3,
     width=128,
@@ -34,9 +33,9 @@ plain = Recipe(
     optimizer="sgd",
     learning_rate=0.012,
     batch_size=64,
-    epochs=min(budget.epochs, 5),
-    train_size=budget.subset // 2,
-    validation=budget.validation,
+    epochs=min(trial.budget.epochs, 5),
+    train_size=trial.budget.subset // 2,
+    validation=trial.budget.validation,
 )
 arms = {
     "without": plain,
@@ -44,12 +43,13 @@ arms = {
     "batch, ε = 0.00001": plain.but(norm="batch", norm_options={"epsilon": 1e-5}),
     "layer": plain.but(norm="layer"),
 }
-scales = budget.grid([0.01, 0.1, 0.3, 1, 3, 10])
-runs = train(
-    [arm.but(init_scale=scale) for arm in arms.values() for scale in scales],
-    data,
-    seeds=range(budget.seeds),
-)
+without, usual, small, layer = arms
+scales = trial.grid([0.01, 0.1, 0.3, 1, 3, 10])
+rows = {
+    arm: {scale: net.but(init_scale=scale) for scale in scales}
+    for arm, net in arms.items()
+}
+trial.train([net for row in rows.values() for net in row.values()], trial.few_seeds)
 
 # %%
 # The map
@@ -58,62 +58,33 @@ runs = train(
 # *failed* if its loss stops being finite, or if its loss on training images ends no better than that
 # of guessing, :math:`\ln 10`. It counts all the same, with the accuracy that it has.
 
-import math
-
-import matplotlib.pyplot as plt
-import numpy as np
-from bn_tutorial.figures import COLORS, INK, heatmap, mark_sample
-
-
-def fails(run):
-    """Return whether a run diverged, or ended no better than guessing."""
-    guessing = math.log(len(data.classes)) - 0.001  # a dead network is within
-    return run.diverged or run.history["fit_loss"][-1] >= guessing
-
-
-def accuracies(arm, scale):
-    """Return the test accuracy for each seed, failed ones included."""
-    cell = runs.of(arms[arm].but(init_scale=scale))
-    return {run.seed: run.history["test_accuracy_population"][-1] for run in cell}
-
-
-table = [[np.mean([*accuracies(arm, s).values()]) for s in scales] for arm in arms]
-failed = [
-    [sum(map(fails, runs.of(recipe.but(init_scale=s)))) for s in scales]
-    for recipe in arms.values()
-]
-
-figure, axes = plt.subplots(figsize=(7.6, 3.2))
-heatmap(axes, table, list(arms), scales, failed, seeds=budget.seeds)
-axes.set(
-    xlabel="initial weights, times", ylabel="normaliser", title="Test accuracy"
-)
-mark_sample(figure, runs)
-figure.set_label(
-    "A table of coloured cells: the mean test accuracy without a normaliser, with batch "
+TEST = "test_accuracy_population"
+trial.heatmaps(
+    {"Test accuracy": rows},
+    TEST,
+    xlabel="initial weights, times",
+    alt="A table of coloured cells: the mean test accuracy without a normaliser, with batch "
     "normalisation and either epsilon, and with layer normalisation (rows), for initial weights "
-    "multiplied by factors from 0.01 to 10 (columns). Cells in which a seed failed are hatched."
+    "multiplied by factors from 0.01 to 10 (columns). Cells in which a seed failed are hatched.",
 )
 
 # %%
 # How much the scale matters to an arm, in one number: its best minus its worst column, for each seed.
 
-image = 1 / len(data.y_test)
+import pandas as pd
+from bn_tutorial.evidence.measures import last
 
-
-def spread(arm):
-    """Return the largest minus the smallest accuracy over the scales, for each seed."""
-    columns = [accuracies(arm, scale) for scale in scales]
-    return {
-        seed: max(
-            image, max(c[seed] for c in columns) - min(c[seed] for c in columns)
-        )
-        for seed in range(budget.seeds)
-    }
-
-
-for arm in arms:
-    print(f"{arm:19}", ", ".join(f"{share:.1%}" for share in spread(arm).values()))
+tested = {
+    arm: pd.DataFrame({s: last(trial.of(net), TEST) for s, net in row.items()})
+    for arm, row in rows.items()
+}
+image = 1 / len(trial.data.y_test)
+spread = {
+    arm: (shares.max(axis=1) - shares.min(axis=1)).clip(lower=image)
+    for arm, shares in tested.items()
+}
+for arm, shares in spread.items():
+    print(f"{arm:19}", ", ".join(f"{share:.1%}" for share in shares))
 
 # %%
 # Where epsilon begins
@@ -125,54 +96,56 @@ for arm in arms:
 # Here is the first layer of untrained networks, in training mode, on real images: the points are what
 # comes out of Keras's layer, the dashed lines what the formula says.
 
-from bn_tutorial.engines.single import scaling
+import numpy as np
 from bn_tutorial.scratch.theory import normalized_std
-
-images = data.subset(500).x_train
 
 
 def first_layer(recipe):
-    """Return each unit's variance before normalisation, and its deviation after."""
-    shift, divisor = scaling(recipe, data)
+    """Return each unit's variance before normalisation, its deviation after, and epsilon."""
     flatten, dense, norm = build(recipe).layers[:3]
-    before = dense(flatten((images - shift) / divisor))
+    before = dense(flatten(trial.inputs(recipe, 500)))
     after = norm(before, training=True)
-    return np.var(before, axis=0, dtype=float), np.std(after, axis=0, dtype=float)
+    variance = np.var(before, axis=0, dtype=float)
+    return variance, np.std(after, axis=0, dtype=float), norm.epsilon
 
 
-figure, axes = plt.subplots(figsize=(7.2, 4.0))
-tolerance = 0.001
-for epsilon, color in ((1e-3, COLORS["batch"]), (1e-5, COLORS["renorm"])):
-    for inputs, pixels, marker in (
-        ("standardized", "standardised pixels", "o"),
-        ("unit", "pixels / 255", "s"),
-    ):
-        arm = plain.but(
-            norm="batch", norm_options={"epsilon": epsilon}, inputs=inputs
-        )
-        usual, _ = first_layer(arm)
-        points = []
-        for scale in (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10):
-            variance, deviation = first_layer(arm.but(init_scale=scale))
-            error = np.abs(deviation - normalized_std(variance, epsilon)).max()
-            assert error < tolerance, f"scale {scale}: off by {error}"
-            points.append((scale, deviation.mean()))
-        line = np.geomspace(0.001, 10)
-        predicted = normalized_std(np.outer(line**2, usual), epsilon).mean(axis=1)
-        axes.plot(line, predicted, "--", color=INK, linewidth=1.2, zorder=3)
-        label = f"ε = {epsilon:.5f}".rstrip("0") + f", {pixels}"
-        axes.plot(
-            *zip(*points, strict=True), marker, color=color, ms=8, label=label
-        )
-axes.set(xscale="log", xlabel="initial weights, times", ylim=(0, 1.05))
-axes.set_ylabel("standard deviation after normalisation")
-axes.xaxis.set_major_formatter("{x:g}")
-figure.legend(loc="outside lower center", ncols=2)
-figure.set_label(
-    "The standard deviation of the first layer's normalised units, averaged over the units, against "
-    "the scale of the initial weights, for two epsilons and for standardised and [0, 1] inputs: "
-    "points measured, a dashed line through each series as the formula predicts."
-)
+networks = {
+    "ε = 0.001, standardised pixels": arms[usual],
+    "ε = 0.001, pixels / 255": arms[usual].but(inputs="unit"),
+    "ε = 0.00001, standardised pixels": arms[small],
+    "ε = 0.00001, pixels / 255": arms[small].but(inputs="unit"),
+}
+factors = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10)
+finely, tolerance = np.geomspace(0.001, 10), 0.001
+points, lines = {name: [] for name in networks}, {}
+for name, net in networks.items():
+    variance, _, epsilon = first_layer(net)
+    variances = np.outer(finely**2, variance)
+    lines[name] = normalized_std(variances, epsilon).mean(axis=1)
+    for factor in factors:
+        variance, deviation, epsilon = first_layer(net.but(init_scale=factor))
+        error = np.abs(deviation - normalized_std(variance, epsilon)).max()
+        assert error < tolerance, f"scale {factor}: off by {error}"
+        points[name].append(deviation.mean())
+
+# %%
+# The figure shows the mean over the layer's 128 units; the code above has compared each of them.
+
+from bn_tutorial.figures import COLORS, INK
+
+with trial.panels(
+    alt="The standard deviation of the first layer's normalised units, averaged over the units, "
+    "against the scale of the initial weights, for two epsilons and for standardised and [0, 1] "
+    "inputs: points measured, a dashed line through each series as the formula predicts.",
+) as (panel,):
+    dashed = {"color": INK, "ls": "--", "lw": 1.2, "zorder": 3, "legend": False}
+    for n, name in enumerate(networks):
+        look = {"c": COLORS["renorm" if n > 1 else "batch"], "marker": "os"[n % 2]}
+        panel.line(name, factors, points[name], ls="", ms=8, **look)
+        panel.line(f"{name}, formula", finely, lines[name], **dashed)
+    panel.ticks("x", (0.001, 0.01, 0.1, 1, 10), log=10)
+    panel.axes.set(xlabel="initial weights, times", ylim=(0, 1.05))
+    panel.axes.set_ylabel("standard deviation after normalisation")
 
 # %%
 # Every unit agrees with the formula to within 0.001, or this page would not have been built. In deeper
@@ -183,27 +156,17 @@ figure.set_label(
 # ------------
 # The hypotheses were written down in ``hypotheses/initialisation.toml`` before any run.
 
-from bn_tutorial.evidence import judge, record
-
-without, usual, small, layer = arms
-measured = {
-    "init-spread": {"without": spread(without), "batch": spread(usual)},
-    "init-tiny": {
-        "epsilon 1e-3": accuracies(usual, scales[0]),
-        "epsilon 1e-5": accuracies(small, scales[0]),
-    },
-    "init-spread-epsilon": {"without": spread(without), "batch": spread(small)},
-    "init-spread-layer": {"without": spread(without), "layer": spread(layer)},
-}
-verdicts = judge("initialisation", measured, sample=data.is_sample)
-for verdict in verdicts.values():
-    print(verdict, end="\n\n")
-
-# %%
-# In words, as written beforehand for these verdicts:
-
-for verdict in verdicts.values():
-    print(verdict.sentence)
+trial.judge(
+    {
+        "init-spread": {"without": spread[without], "batch": spread[usual]},
+        "init-tiny": {
+            "epsilon 1e-3": tested[usual][scales[0]],
+            "epsilon 1e-5": tested[small][scales[0]],
+        },
+        "init-spread-epsilon": {"without": spread[without], "batch": spread[small]},
+        "init-spread-layer": {"without": spread[without], "layer": spread[layer]},
+    }
+)
 
 # %%
 # What this does *not* show
@@ -216,16 +179,4 @@ for verdict in verdicts.values():
 # **Exercise.** Adam divides each step by the size of the gradients. Predict which rows of the map this
 # changes most, then change one line: ``optimizer="adam", learning_rate=0.001``.
 
-seconds = sum(run.provenance["seconds"] for run in runs)
-print(f"The training behind this page took {seconds:.0f} s.")
-record(
-    "initialisation",
-    verdicts,
-    runs=runs,
-    seeds=budget.seeds,
-    epochs=plain.epochs,
-    seconds=seconds,
-    tolerance=tolerance,
-)
-
-# sphinx_gallery_thumbnail_number = 1
+trial.record(tolerance=tolerance)
