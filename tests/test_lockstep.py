@@ -186,7 +186,7 @@ def test_missing_seeds_of_a_recipe_are_trained_together(
             yield seed, dict.fromkeys(METRICS, float(seed))
 
     monkeypatch.setattr(lockstep, "fit_together", noted)
-    monkeypatch.setattr(sweep, "MOST", 2)
+    monkeypatch.setattr(sweep, "MAX_SEEDS_TOGETHER", 2)
     train(PLAIN, tiny, [1])
     runs = train([NORMALIZED, PLAIN], tiny, range(3))
     assert sorted(companies, key=str) == sorted(
