@@ -64,7 +64,8 @@ def network(name, arm, rate):
 # 3. the *final*, with more seeds: at the arm's best rate and, with SGD, at the one that is best for
 #    the plain network.
 #
-# First, then, the map:
+# First, then, the map. A row's best rate is the one with the highest mean accuracy over seeds, to
+# which a failed run contributes the accuracy that it ended with.
 
 from bn_tutorial.evidence.measures import fails, last
 
@@ -73,7 +74,7 @@ GUESSING = 1 / len(trial.data.classes)
 
 
 def best_rate(row):
-    """Return the rate with the highest validation accuracy, failed runs included."""
+    """Return the rate with the highest validation accuracy."""
     return max(row, key=lambda rate: last(row[rate], VALIDATION, GUESSING).mean())
 
 
@@ -88,8 +89,10 @@ tables = {
 best = {(o, arm): best_rate(tables[o][arm]) for o in rates for arm in arms}
 
 # %%
-# Then the limits, without and with batch normalisation, seed by seed. Each round of the bisection
-# trains a network for each optimiser and arm.
+# Then the limits, without and with batch normalisation, seed by seed. The rate between two others is
+# their geometric mean, and each round of the bisection trains a network for each optimiser and
+# arm. If there is no higher rate at which every seed fails, the limit is the largest one at which
+# none does.
 
 import math
 
@@ -183,7 +186,8 @@ trial.curves(
 # The hypotheses were written down in ``hypotheses/learning-rate.toml`` before any run. As to
 # speed, the target is the accuracy on training images (inference mode, population statistics) that
 # the plain network of the same seed reaches after its last epoch. A network that never gets there
-# is counted with one epoch more than it had.
+# is counted with one epoch more than it had. The finalists are tested once; one that diverged, and so
+# could not be tested, would count as guessing.
 
 import numpy as np
 

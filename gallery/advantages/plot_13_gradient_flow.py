@@ -83,7 +83,8 @@ trial.by_layer(
 
 # %%
 # Level lines are what one would like; a line that falls towards the left vanishes, one that rises
-# explodes. In numbers, the factor per layer:
+# explodes. In numbers, the factor per layer, from a straight line fitted to the logarithms of each
+# seed:
 
 import numpy as np
 import pandas as pd
