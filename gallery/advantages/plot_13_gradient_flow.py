@@ -57,7 +57,7 @@ runs = train(
     [*new.values(), *batches.values()],
     data,
     seeds=range(budget.subset_seeds),
-    engine=observe.gradients,
+    engine=observe.gradient_norms,
 )
 
 # %%

@@ -125,7 +125,7 @@ for arm in arms:
 # Here is the first layer of untrained networks, in training mode, on real images: the points are what
 # comes out of Keras's layer, the dashed lines what the formula says.
 
-from bn_tutorial.engines.single import scaling
+from bn_tutorial.engines.program import Workbench
 from bn_tutorial.scratch.theory import normalized_std
 
 images = data.subset(500).x_train
@@ -133,9 +133,9 @@ images = data.subset(500).x_train
 
 def first_layer(recipe):
     """Return each unit's variance before normalisation, and its deviation after."""
-    shift, divisor = scaling(recipe, data)
+    pixel_mean, pixel_std = Workbench(data).pixel_statistics(recipe)
     flatten, dense, norm = build(recipe).layers[:3]
-    before = dense(flatten((images - shift) / divisor))
+    before = dense(flatten((images - pixel_mean) / pixel_std))
     after = norm(before, training=True)
     return np.var(before, axis=0, dtype=float), np.std(after, axis=0, dtype=float)
 

@@ -86,7 +86,7 @@ runs = train(
     [*networks.values(), best_gentle, normalised_gentle],
     data,
     seeds=range(budget.subset_seeds),
-    engine=observe.shift,
+    engine=observe.covariate_shift,
 )
 
 # %%
@@ -242,7 +242,7 @@ print("\n".join(verdict.sentence for verdict in verdicts.values()))
 #
 # **Exercise.** Can the network bear more noise? Predict what becomes of drift and accuracy if the
 # noise is twice as large, then change one line:
-# ``noisy = best.but(norm="noisy", norm_options={"mean": 1.0, "spread": 1.5})``.
+# ``noisy = best.but(norm="noisy", norm_options={"max_shift": 1.0, "max_scale": 1.5})``.
 
 seconds = sum(run.provenance["seconds"] for run in trials + runs)
 print(f"The training behind this page took {seconds:.0f} s.")
