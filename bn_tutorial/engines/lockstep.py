@@ -185,6 +185,9 @@ class Vectorised(Program):
 
     def _train(self, batch_size: int) -> Any:
         """Return the epoch in batches of that size, a smaller last one in a call of its own."""
+        # Works around XLA (TensorFlow 2.21.0 on a CPU; test_compiled_by_xla_they_are_the_same shows
+        # it): a step compiled after the while loop reads the variables as they were before it.
+        # `single` is not affected: test_compiling_by_xla_changes_nothing.
         compiled = super()._train(batch_size)
 
         def run_epoch(images: Any, labels: Any, orders: Any, *pixels: Any) -> Any:

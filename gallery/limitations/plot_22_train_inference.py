@@ -19,10 +19,10 @@ of the page says how long it took.
 # --------
 # Keras updates an average after each step: *average* ← 0.99 · *average* + 0.01 · *batch*, and
 # starts from mean 0 and variance 1. No average takes part in training, so one run can keep many
-# of them side by side. That is what the engine ``observe.statistics`` does.
+# of them side by side. That is what the engine ``averages.compare`` does.
 
 from bn_tutorial import Recipe, load_cifar10, profile, train
-from bn_tutorial.engines.observe import statistics
+from bn_tutorial.engines import averages
 
 budget = profile()
 data = load_cifar10(budget.source)
@@ -37,9 +37,9 @@ epochs = {2: 1, 8: 2, 32: 6, 256: 12}  # small batches take many steps in an epo
 recipes = {b: network.but(batch_size=b, epochs=epochs[b]) for b in epochs}
 pixels = recipes[32].but(inputs="unit")  # pixels / 255, as in the notebook
 seeds = range(budget.subset_seeds)
-runs = train([recipes[2], recipes[32], pixels], data, seeds, engine=statistics)
+runs = train([recipes[2], recipes[32], pixels], data, seeds, engine=averages.compare)
 runs += train(
-    [recipes[8], recipes[256]], data, range(budget.seeds), engine=statistics
+    [recipes[8], recipes[256]], data, range(budget.seeds), engine=averages.compare
 )
 
 # %%
@@ -48,7 +48,7 @@ runs += train(
 # learning rate of practically zero. Their weights stand still; only the averages move.
 
 frozen = {b: recipe.but(learning_rate=1e-9) for b, recipe in recipes.items()}
-runs += train(frozen.values(), data, range(budget.seeds), engine=statistics)
+runs += train(frozen.values(), data, range(budget.seeds), engine=averages.compare)
 
 # %%
 # What an average remembers

@@ -31,7 +31,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from bn_tutorial import Recipe, Runs, load_cifar10, profile, train
 from bn_tutorial.engines import timing
-from bn_tutorial.engines.single import signature
+from bn_tutorial.engines.program import suits_xla
 
 budget = profile()
 data = load_cifar10(budget.source)
@@ -44,7 +44,7 @@ mlp = Recipe(
     epochs=2 * budget.epochs,  # rounds
 )
 cnn = mlp.but(model="cnn", width=16, train_size=64, epochs=budget.epochs)
-compiled = "XLA" if signature(cnn)[1] else "graph"
+compiled = "XLA" if suits_xla(cnn) else "graph"
 cells = budget.grid(
     [
         ("MLP, XLA", mlp, timing.steps),

@@ -286,7 +286,7 @@ assert np.mean(errors[False][-1]) < 1e-4 < np.mean(errors[True][-1])
 # network above before its training, and in the same one if it is fed with raw pixels, which are
 # not centred:
 
-from bn_tutorial.engines.single import scaling
+from bn_tutorial.engines.program import Workbench
 from bn_tutorial.networks.models import build
 from bn_tutorial.networks.statistics import batch_norms
 
@@ -300,10 +300,10 @@ def highest(model):
 
 
 instant = network.but(norm_options={"momentum": 0})
-shift, scale = scaling(network, data)
+pixel_mean, pixel_std = Workbench(data).pixel_statistics(network)
 pixels = data.x_train[:1_000].astype("float32")
 for label, inputs in (
-    ("standardised pixels", (pixels - shift) / scale),
+    ("standardised pixels", (pixels - pixel_mean) / pixel_std),
     ("raw pixels", pixels),
 ):
     model = build(instant)

@@ -20,11 +20,11 @@ says how long it took.
 # They come first, as they take the time; the last section looks at them. Two hidden layers are
 # trained with gradient descent and three weight decays, and with AdamW and two. Decay takes a
 # share of every kernel in each step, the decay times the learning rate, and the shares are the
-# same for both optimisers. The engine ``observe.geometry`` also measures each hidden kernel
+# same for both optimisers. The engine ``observe.weight_geometry`` also measures each hidden kernel
 # :math:`W` and the gradient of the loss :math:`L` with respect to it.
 
 from bn_tutorial import Recipe, build, load_cifar10, profile, train
-from bn_tutorial.engines.observe import geometry
+from bn_tutorial.engines import observe
 
 RATE, ADAM_RATE = 0.1, 1e-3
 budget = profile()
@@ -61,8 +61,8 @@ none, middle = decays[0], decays[len(decays) // 2]
 seeds = range(2 * budget.subset_seeds)
 tried = [sgd[none], sgd[middle]]
 others = [one for one in (*sgd.values(), *adam.values(), plain) if one not in tried]
-runs = train(tried, data, seeds, engine=geometry)
-runs += train(others, data, range(budget.seeds), engine=geometry)
+runs = train(tried, data, seeds, engine=observe.weight_geometry)
+runs += train(others, data, range(budget.seeds), engine=observe.weight_geometry)
 
 # %%
 # A kernel's size does not matter to the network
