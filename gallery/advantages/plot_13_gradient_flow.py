@@ -54,7 +54,7 @@ batches = {
 }
 trial.train(
     [*new["ReLU"].values(), *new["sigmoid"].values(), *batches.values()],
-    engine=observe.gradients,
+    engine=observe.gradient_norms,
 )
 
 # %%

@@ -76,7 +76,7 @@ slow = {
     name: networks[name].but(learning_rate=gentle)
     for name in ("without", "batch norm")
 }
-trial.train([*networks.values(), *slow.values()], engine=observe.shift)
+trial.train([*networks.values(), *slow.values()], engine=observe.covariate_shift)
 
 # %%
 # The first meaning: distributions
