@@ -17,6 +17,7 @@ import nox
 nox.needs_version = ">=2025.2.9"
 nox.options.default_venv_backend = "uv|virtualenv"
 nox.options.error_on_missing_interpreters = True
+nox.options.reuse_venv = "yes"  # an environment of yesterday is brought up to date in a second
 
 PYPROJECT = nox.project.load_toml("pyproject.toml")
 HTML = Path("docs/_build/html")
@@ -50,7 +51,6 @@ def chosen(session: nox.Session, *flags: str) -> tuple[argparse.Namespace, list[
 
 def build(session: nox.Session, html: Path, env: dict[str, str]) -> None:
     """Fetch the data, train what is missing and build the site."""
-    session.run("bn-tutorial", "data", env=env)
     trees = f"{html}-doctrees"  # beside the pages, not among them
     session.run("sphinx-build", "-W", "-n", "-q", "-d", trees, "docs", str(html), env=env)
 

@@ -9,7 +9,7 @@ from filelock import FileLock, Timeout
 from sphinx.errors import ConfigError
 
 import bn_tutorial
-from bn_tutorial import load_cifar10, profile
+from bn_tutorial import DataError, load_cifar10, profile
 from bn_tutorial.training import executors
 
 HERE = Path(__file__).resolve().parent
@@ -18,10 +18,11 @@ _lock = FileLock(HERE / "_build" / "building.lock")  # until this process ends
 try:
     _lock.acquire(blocking=False)
     PROFILE = profile()
+    DATA = load_cifar10(PROFILE.source)
     executors.check()  # whoever trains should answer before anything is built
 except Timeout:
     raise ConfigError("another build of this folder is running: wait until it ends.") from None
-except (ValueError, executors.WorkerError) as error:
+except (ValueError, DataError, executors.WorkerError) as error:
     raise ConfigError(str(error)) from None
 sys.path.insert(0, str(HERE / "_ext"))
 
@@ -60,12 +61,12 @@ myst_words_per_minute = 90  # of prose: formulas, code and figures stand between
 copybutton_exclude = ".linenos, .gp"
 
 # --- what the pages are computed from
-DATA = load_cifar10(PROFILE.source)
 html_baseurl = (
     os.environ.get("BN_TUTORIAL_BASEURL", "https://example.org/bn_tutorial").rstrip("/") + "/"
 )
 myst_substitutions = {"install": f"`pip install {html_baseurl}{bn_downloads.WHEEL}`"}
 DIGEST = bn_pages.digest(PROFILE.name, DATA.digest)
+MADE = bn_provenance.kept(DIGEST)  # None if something must be computed anew
 
 sphinx_gallery_conf = {
     "examples_dirs": "../gallery",
@@ -83,8 +84,8 @@ sphinx_gallery_conf = {
     "remove_config_comments": True,
     "show_signature": False,
     "write_computation_times": False,  # its page loads scripts from other hosts
-    # training is stored, so that a figure is never older than its code; not while prose is edited
-    "run_stale_examples": not os.environ.get("BN_TUTORIAL_SERVE"),
+    # else only scripts that changed themselves; while prose is edited, no others either
+    "run_stale_examples": MADE is None and not os.environ.get("BN_TUTORIAL_SERVE"),
     "capture_repr": ("_repr_html_",),  # no <matplotlib ... object at 0x7f...> under the code
 }
 nb_execution_mode = "cache"
@@ -125,7 +126,7 @@ html_sidebars = {  # these pages have no subpages to list
 html_favicon = "_static/favicon.svg"
 html_show_sourcelink = html_domain_indices = False
 html_last_updated_fmt, html_last_updated_use_utc = "%Y-%m-%d %H:%M UTC", True
-MADE = bn_provenance.provenance(PROFILE, DATA)
+MADE = MADE or bn_provenance.here(PROFILE, DATA)
 ledger_provenance = MADE.asdict()
 sitemap_url_scheme, sitemap_excludes = "{link}", ["404.html", "genindex.html", "search.html"]
 notfound_urls_prefix = urlsplit(html_baseurl).path
@@ -133,4 +134,5 @@ ogp_site_url, ogp_image = html_baseurl, f"{html_baseurl}_static/hero.png"
 ogp_image_alt = "Test accuracy of a network with and without batch normalisation."
 ogp_social_cards = {"enable": False}  # a drawing of the title; our hero figure says more
 html_context = {"default_mode": "auto", "provenance": MADE}
+provenance_digest = DIGEST
 del DATA  # the scripts load their own: no need for twice the memory

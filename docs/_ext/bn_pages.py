@@ -33,12 +33,14 @@ ONE_CORE = dict.fromkeys(
 
 
 def digest(*parts: str) -> str:
-    """Return a digest of what executed pages depend on: the library, versions, `parts`."""
-    text = repr([parts, *(metadata.version(name) for name in ("numpy", "keras", "tensorflow"))])
+    """Return a digest of what executed pages depend on: the library, extensions, versions, `parts`."""
+    packages = ("numpy", "keras", "tensorflow", "matplotlib", "sphinx-gallery")
+    text = repr([parts, *map(metadata.version, packages)])
     total = hashlib.sha256(text.encode())
-    for file in sorted(Path(bn_tutorial.__file__).parent.rglob("*")):
-        if file.suffix in (".py", ".toml"):
-            total.update(file.read_bytes())
+    for folder in (Path(bn_tutorial.__file__).parent, Path(__file__).parent):
+        for file in sorted(folder.rglob("*")):
+            if file.suffix in (".py", ".toml"):
+                total.update(file.read_bytes())
     return total.hexdigest()[:16]
 
 

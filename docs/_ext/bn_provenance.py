@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -18,9 +21,42 @@ _RUNNING_TIME = re.compile(
 )
 
 
-def provenance(profile: Any, data: Any) -> Provenance:
+#: What the latest whole build was made of. It stands for this one, too, if nothing that decides on
+#: numbers or figures has changed since: then no script runs, and TensorFlow need not start.
+KEPT = Path(__file__).parents[1] / "auto_examples" / ".made.json"
+
+
+def here(profile: Any, data: Any) -> Provenance:
     """Return what this build is made of: for the ledger, and for the foot of each page."""
     return Provenance.here(data, profile=profile.name, commit=commit_of(Path(__file__).parent))
+
+
+def kept(digest: str) -> Provenance | None:
+    """Return what the latest build was made of, or None if scripts must run again."""
+    try:
+        found = json.loads(KEPT.read_text("utf-8"))
+    except (FileNotFoundError, ValueError):
+        return None
+    if found["digest"] != [digest, _recorded()]:
+        return None
+    made = Provenance(**found["made"])
+    return dataclasses.replace(made, commit=commit_of(Path(__file__).parent))
+
+
+def keep(app: Sphinx, exception: Exception | None) -> None:
+    """Note, after a whole build, what it was made of."""
+    if exception is None and app.builder.format == "html":
+        digest = [app.config.provenance_digest, _recorded()]
+        made = app.config.html_context["provenance"].asdict()
+        KEPT.write_text(json.dumps({"digest": digest, "made": made}), "utf-8")
+
+
+def _recorded() -> str:
+    """Return a digest of all evidence, which might be deleted, or another build's."""
+    total = hashlib.sha256()
+    for file in sorted(evidence.evidence_path("any").parent.glob("*.json")):
+        total.update(file.name.encode() + file.read_bytes())
+    return total.hexdigest()
 
 
 def take_running_time(app: Sphinx, doctree: nodes.document) -> None:
@@ -38,12 +74,17 @@ def add_to_page(app: Sphinx, page: str, template: str, context: dict[str, Any], 
     executed = getattr(app.env, "nb_metadata", {}).get(page, {}).get("exec_data")
     if group := experiment(page):
         found = evidence.recall(group)
+        made = Provenance(**found["provenance"])
+        context["made"] = dataclasses.replace(
+            made, profile=context["provenance"].profile, commit=context["provenance"].commit
+        )
         context["executed"] = {
             "seconds": app.env.metadata[page]["running_seconds"],
             "training": found["seconds"],
             "seeds": found["seeds"],
         }
     elif executed:
+        context["made"] = context["provenance"]
         context["executed"] = {"seconds": executed["runtime"]}
     if "executed" in context:
         context["body"] += app.builder.templates.render("made-with.html", context)
@@ -52,4 +93,6 @@ def add_to_page(app: Sphinx, page: str, template: str, context: dict[str, Any], 
 def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("doctree-read", take_running_time)
     app.connect("html-page-context", add_to_page)
+    app.connect("build-finished", keep, priority=900)
+    app.add_config_value("provenance_digest", "", "")
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -37,7 +37,9 @@ epochs = {2: 1, 8: 2, 32: 6, 256: 12}  # small batches take many steps in an epo
 recipes = {b: network.but(batch_size=b, epochs=epochs[b]) for b in epochs}
 pixels = recipes[32].but(inputs="unit")  # pixels / 255, as in the notebook
 seeds = range(budget.subset_seeds)
-runs = train([recipes[2], recipes[32], pixels], data, seeds, engine=averages.compare)
+runs = train(
+    [recipes[2], recipes[32], pixels], data, seeds, engine=averages.compare
+)
 runs += train(
     [recipes[8], recipes[256]], data, range(budget.seeds), engine=averages.compare
 )
