@@ -18,8 +18,9 @@ from bn_tutorial.engines.single import METRICS
 from bn_tutorial.networks import backend
 from bn_tutorial.recipe import Recipe
 from bn_tutorial.training import sweep
-from bn_tutorial.training.runs import RunStore
-from bn_tutorial.training.sweep import run_key, train
+from bn_tutorial.training.keys import run_key
+from bn_tutorial.training.store import RunStore
+from bn_tutorial.training.sweep import train
 from tests.benches import fit, run
 
 #: 100 images: three batches, and a last one of 4. Where the number is said, runs are short, and not
@@ -185,7 +186,7 @@ def test_missing_seeds_of_a_recipe_are_trained_together(
             yield seed, dict.fromkeys(METRICS, float(seed))
 
     monkeypatch.setattr(lockstep, "fit_together", noted)
-    monkeypatch.setattr(sweep, "MOST", 2)
+    monkeypatch.setattr(sweep, "MAX_SEEDS_TOGETHER", 2)
     train(PLAIN, tiny, [1])
     runs = train([NORMALIZED, PLAIN], tiny, range(3))
     assert sorted(companies, key=str) == sorted(
@@ -195,7 +196,7 @@ def test_missing_seeds_of_a_recipe_are_trained_together(
         (recipe, seed) for recipe in (NORMALIZED, PLAIN) for seed in range(3)
     ]
     assert all(run.history["loss"] == [run.seed] for run in runs)
-    assert {run.provenance["engine"] for run in runs} == {"bn_tutorial.engines.lockstep.fit"}
+    assert {run.provenance.engine for run in runs} == {"bn_tutorial.engines.lockstep.fit"}
     assert len(RunStore().keys()) == 6
     assert len(capsys.readouterr().err.splitlines()) == 6
 
@@ -205,6 +206,6 @@ def test_an_engine_that_is_asked_for_is_used(
 ) -> None:
     pretend_gpu(monkeypatch)
     (run,) = train(PLAIN, tiny, engine=single.fit)
-    assert run.provenance["engine"] == "bn_tutorial.engines.single.fit"
+    assert run.provenance.engine == "bn_tutorial.engines.single.fit"
     (run,) = train(PLAIN, tiny, engine=lockstep.fit)
-    assert run.provenance["engine"] == "bn_tutorial.engines.lockstep.fit"
+    assert run.provenance.engine == "bn_tutorial.engines.lockstep.fit"
