@@ -270,6 +270,10 @@ def test_the_result_is_json_and_says_what_it_was_made_with(
 ) -> None:
     content = json.loads(json.dumps(real[0].asdict()))
     assert set(content["measurements"][0]["contestants"]) == {"notebook", "library", "floor"}
+    made = content["provenance"]
+    assert set(made["versions"]) == {"python", "keras", "tensorflow", "numpy"}
+    assert made["cores"] >= 1
+    assert made["data"]["sample"] is False
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows does not tell")
@@ -285,18 +289,11 @@ def test_the_table_fits_a_terminal() -> None:
         256,
         {"notebook": [100.0, 123.4], "library": [25.0, 22.25], "floor": [9.9, 10.1]},
     )
-    result = Benchmark(
-        (measured,),
-        2,
-        Provenance(
-            data={"source": "npm", "digest": "0", "sample": False},
-            device="cpu",
-            versions={"keras": "3.14.0"},
-            created="2026-01-01T00:00:00+00:00",
-            cores=2,
-        ),
-        2_500_000_000,
-    )
+    made = Provenance(
+        data={"source": "npm", "digest": "0", "sample": False}, device="cpu", cores=2,
+        versions={"keras": "3.14.0"}, created="2026-11-29T12:00:00+00:00",
+    )  # fmt: skip
+    result = Benchmark((measured,), 2, made, 2_500_000_000)
     console = Console(width=80)
     with console.capture() as capture:
         console.print(speed.table(result))

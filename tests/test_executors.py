@@ -351,7 +351,8 @@ def test_a_worker_with_other_versions_is_refused(
     monkeypatch.setattr(backend, "device", lambda: "abacus")
     assert str(asked(engines.counted)) == (
         "a worker would not train as this process does (the device is cpu there and abacus here, "
-        f"keras is {there['keras']} there and 3.0.0 here): install the same versions there and here."
+        f"keras is {there['keras']} there and 3.0.0 here): "
+        "install the same versions there and here, or start both anew after an edit."
     )
 
 

@@ -339,6 +339,15 @@ def test_workers_are_started_if_there_is_enough_to_do(
     assert asked == [7, 7]
 
 
+def test_an_engine_that_workers_cannot_import_trains_here(
+    tiny: Dataset, store: RunStore, asked: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engines.counted, "__module__", "__main__")  # as in a user's script
+    many = [Recipe(batch_size=10, width=width) for width in range(1, 9)]
+    assert len(train(many, tiny, store=store, engine=engines.counted)) == 8
+    assert asked == []
+
+
 def test_the_argument_counts_for_more_than_the_environment(
     tiny: Dataset, store: RunStore, asked: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -302,6 +302,7 @@ class Engine(Protocol):
     """What trains one network: `bn_tutorial.engines.single.fit`, or what can replace it."""
 
     __name__: str
+    __qualname__: str
 
     def __call__(self, bench: Workbench, recipe: Recipe, seed: int, /) -> Iterator[Row]:
         """Train one network; yield a row after each epoch (or each point that it measures).

@@ -303,6 +303,10 @@ def _death(ready: bool, status: int | None) -> WorkerError:
 _SHARED: list[Workers] = []
 
 
+if hasattr(os, "register_at_fork"):  # a fork has no threads to look after them
+    os.register_at_fork(after_in_child=_SHARED.clear)
+
+
 def shared(count: int) -> Workers:
     """Return the workers of this process; with another number of them they are started anew."""
     if _SHARED and _SHARED[0].count != count:

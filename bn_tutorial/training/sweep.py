@@ -140,7 +140,7 @@ def _train(
 
 def _usual_workers(tasks: list[Task], data: Dataset) -> int:
     """Return how many workers train if nobody says so."""
-    if backend.GPUS:
+    if backend.GPUS or not all(worker.is_importable(task.engine) for task in tasks):
         return 1
     programs = {program_key(task.recipe) for task in tasks}
     training = sum(schedule.seconds(task.recipe, data) for task in tasks)

@@ -16,14 +16,14 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from bn_tutorial import settings
 from bn_tutorial.data.cifar10 import load_cifar10
 from bn_tutorial.data.dataset import Dataset
 from bn_tutorial.data.sources import DataError
 from bn_tutorial.engines import lockstep, rows
-from bn_tutorial.engines.program import Workbench
+from bn_tutorial.engines.program import Engine, Workbench
 from bn_tutorial.engines.rows import History
 from bn_tutorial.training import images, keys
 from bn_tutorial.training.executors import WorkerError
@@ -156,14 +156,14 @@ def pack(task: Task) -> bytes:
     ValueError
         If workers cannot import the engine.
     """
-    setting = keys.setting_of(task.engine)
-    if setting["engine"].startswith("__main__.") or not _is_found(task.engine):
+    if not is_importable(task.engine):
         raise ValueError("workers cannot import this engine: make it a function of a module.")
-    return pickle.dumps((setting, task))
+    return pickle.dumps((keys.setting_of(task.engine), task))
 
 
-def _is_found(engine: Any) -> bool:
-    return bool(engine.__qualname__ == engine.__name__)
+def is_importable(engine: Engine) -> bool:
+    """Return whether another process can import an engine."""
+    return engine.__module__ != "__main__" and engine.__qualname__ == engine.__name__
 
 
 def work(packed: bytes, where: bytes, digest: str, tell: Tell = lambda epochs: None) -> Run:
@@ -186,7 +186,7 @@ def work(packed: bytes, where: bytes, digest: str, tell: Tell = lambda epochs: N
     WorkerError
         If this worker would not train as its client does, or has no images.
     """
-    same = "install the same versions there and here."
+    same = "install the same versions there and here, or start both anew after an edit."
     with _KEPT.turn:
         try:
             setting, task = pickle.loads(packed)
