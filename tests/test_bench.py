@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from bn_tutorial.bench import floor, speed
-from bn_tutorial.bench.floor import matmul_only, operands, products
+from bn_tutorial.bench.floor import EPSILON, FIRST, SECOND, epochs_of, operands, work
 from bn_tutorial.bench.speed import Benchmark, Measurement, interleave
 from bn_tutorial.data.dataset import Dataset
 from bn_tutorial.engines import notebook, single
@@ -114,32 +114,39 @@ def test_a_candidate_must_train_every_epoch_and_no_more(trains: int, message: st
 # The floor.
 
 
-def numpy_products(
+def numpy_work(
     operands: tuple[Any, ...], steps: int, rest: int
 ) -> tuple[np.ndarray, np.ndarray, int]:
-    """Do what the floor does, and count the products of each."""
+    """Do what the floor does, and count the products."""
     batch, test, first, second = (operand.numpy().astype(np.float64) for operand in operands)
     products, total = 0, np.zeros_like(second)
+    mean, square = np.zeros_like(first), np.zeros_like(first)
     for x in [batch] * steps + [batch[:rest]] * bool(rest):
         hidden = x @ first
         outputs = hidden @ second
         total += hidden.T @ outputs
         hidden_gradient = outputs @ second.T
-        first = x.T @ hidden_gradient
+        gradient = x.T @ hidden_gradient
+        mean = FIRST * mean + (1 - FIRST) * gradient
+        square = SECOND * square + (1 - SECOND) * gradient**2
+        first = first - floor.RATE * mean / (np.sqrt(square) + EPSILON)
         products += 5
     return test @ first @ second, total, products + 2
 
 
 @pytest.mark.parametrize(("size", "steps", "rest"), [(16, 6, 4), (50, 2, 0)])
-def test_the_floor_does_all_products(tiny: Dataset, size: int, steps: int, rest: int) -> None:
+def test_the_floor_does_all_products_and_passes(
+    tiny: Dataset, size: int, steps: int, rest: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(floor, "RATE", 0.1)  # so that a pass left out would be seen
     assert divmod(len(tiny.x_train), size) == (steps, rest)
     given = operands(Recipe(batch_size=size), tiny)
     assert [tuple(one.shape) for one in given] == [
         (size, 3072), (40, 3072), (3072, 512), (512, 10),
     ]  # fmt: skip
-    compiled = tf.function(products, jit_compile=True)
+    compiled = tf.function(work, jit_compile=True)
     outputs, total = compiled(*given, steps=steps, rest=rest)
-    expected_outputs, expected_total, count = numpy_products(given, steps, rest)
+    expected_outputs, expected_total, count = numpy_work(given, steps, rest)
     assert count == 5 * (steps + bool(rest)) + 2
     np.testing.assert_allclose(outputs, expected_outputs, rtol=0.01, atol=1e-3)
     np.testing.assert_allclose(total, expected_total, rtol=0.01, atol=1e-2)
@@ -147,7 +154,7 @@ def test_the_floor_does_all_products(tiny: Dataset, size: int, steps: int, rest:
 
 def test_the_floors_numbers_neither_grow_nor_die_away(tiny: Dataset) -> None:
     given = operands(Recipe(batch_size=8), tiny)
-    compiled = tf.function(products, jit_compile=True)
+    compiled = tf.function(work, jit_compile=True)
     sizes = [np.abs(compiled(*given, steps=steps, rest=0)[0]).mean() for steps in (100, 1500)]
     assert sizes[0] > 1e-3
     assert sizes[1] == pytest.approx(sizes[0], rel=0.5)
@@ -155,7 +162,7 @@ def test_the_floors_numbers_neither_grow_nor_die_away(tiny: Dataset) -> None:
 
 def test_xla_leaves_all_products_in_the_loop(tiny: Dataset) -> None:
     given = operands(Recipe(batch_size=32), tiny)
-    compiled = tf.function(products, jit_compile=True)
+    compiled = tf.function(work, jit_compile=True)
     code = compiled.experimental_get_compiler_ir(*given, steps=20, rest=0)("optimized_hlo")
     counts = {
         part.split(None, 1)[0].split("_body")[0]: len(re.findall(r" (?:dot|custom-call)\(", part))
@@ -174,10 +181,10 @@ def test_the_floor_trains_whole_epochs_of_the_data(
         asked.append((operands[0].shape[0], steps, rest))
         return tf.zeros(1), tf.zeros(1)
 
-    monkeypatch.setattr(floor, "products", noted)
+    monkeypatch.setattr(floor, "work", noted)
     monkeypatch.setattr(tf, "function", lambda function, jit_compile: function)
     for size in (32, 50):
-        rows = matmul_only(operands(Recipe(batch_size=size), tiny), len(tiny.x_train), 2)
+        rows = epochs_of(operands(Recipe(batch_size=size), tiny), len(tiny.x_train), 2)
         assert len([*rows]) == 2
     assert asked == [*2 * [(32, 3, 4)], *2 * [(50, 2, 0)]]
 
@@ -204,7 +211,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     monkeypatch.setattr(single, "fit", fake("library", 2.0))
     monkeypatch.setattr(floor, "operands", lambda recipe, data: ())
     monkeypatch.setattr(
-        floor, "matmul_only", lambda _, images, epochs: clock.candidate("floor", epochs, each=0.5)
+        floor, "epochs_of", lambda _, images, epochs: clock.candidate("floor", epochs, each=0.5)
     )
     monkeypatch.setattr(
         speed, "interleave", lambda one, epochs, report: measured(one, epochs, report, clock)

@@ -1,8 +1,8 @@
-"""How long an epoch takes: the notebook's loop, the library's, and the matrix products alone.
+"""How long an epoch takes: the notebook's loop, the library's, and what neither can do without.
 
 The three take turns, epoch by epoch in one process, so that whatever else the machine does
 hits them alike. All that each needs is counted: the notebook and the library make their
-arrays, build, compile, train and validate; the matrix products are compiled.
+arrays, build, compile, train and validate; the floor is compiled. Each has one core, as every run.
 """
 
 from __future__ import annotations
@@ -143,7 +143,7 @@ def bench(
 
     The *notebook* is `bn_tutorial.engines.notebook.fit`; the *library* is `bn_tutorial.engines.single.fit`
     with all that it measures after an epoch; the *floor* is the matrix products of an epoch
-    of the baseline, forward and backward, and of its validation, and nothing else.
+    of the baseline, forward and backward, and of its validation, and Adam's passes over the weights.
 
     Parameters
     ----------
@@ -225,7 +225,7 @@ def _measure(recipe: Recipe, data: Dataset, report: Callable[[str], object]) -> 
         candidates = {
             "notebook": notebook.fit(bench, recipe, 0),
             "library": single.fit(bench, recipe, 0),
-            "floor": floor.matmul_only(
+            "floor": floor.epochs_of(
                 floor.operands(recipe, data), len(data.x_train), recipe.epochs
             ),
         }

@@ -273,7 +273,7 @@ def bench(
     source: str | None,
     json_file: Path | None,
 ) -> None:
-    """Time the library against the notebook's loop and against the bare matrix products.
+    """Time the library against the notebook's loop, and against what neither can do without.
 
     The three take turns, epoch by epoch. With the whole CIFAR-10 this takes some minutes;
     the machine should have nothing else to do.
