@@ -15,10 +15,8 @@ from .shapes import SCRIPTS, shape
 
 #: Scripts that do not use `Experiment` yet.
 TO_DO = {
-    "plot_21_small_batches",
     "plot_22_train_inference",
     "plot_23_cost",
-    "plot_24_recurrent",
     "plot_25_synchronised",
     "plot_34_scale_invariance",
 }
