@@ -20,7 +20,6 @@ TO_DO = {
     "plot_14_initialisation",
     "plot_21_small_batches",
     "plot_22_train_inference",
-    "plot_23_cost",
     "plot_24_recurrent",
     "plot_25_synchronised",
     "plot_34_scale_invariance",
