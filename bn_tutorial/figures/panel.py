@@ -245,7 +245,7 @@ class Panel:
             self.axes.plot(*(pair[::-1] if across else pair), color=color, **style)
 
         aside = 0.0 if across else 0.05  # ticks beside a standing bar, and on a lying one
-        faint = 0.5 if found.n > 10 else 1  # so that the dot is seen among many ticks
+        faint = 0.5 if found.n >= 10 else 1  # so that the dot is seen among many ticks
         tick = {"marker": "|" if across else "_", "markersize": 9 if across else 8, "alpha": faint}
         draw(place - aside, values, linestyle="", **tick)
         with contextlib.nullcontext() if whole else self._aside():
