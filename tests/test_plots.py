@@ -434,6 +434,13 @@ def test_lying_dots_have_a_row_for_each_name_and_a_panel_may_lack_some() -> None
     assert figure.axes[0].yaxis_inverted()
 
 
+def test_dots_may_name_what_is_read_of_everything() -> None:
+    group: Any = {"one": BATCH, "other": RUNS.of(BATCH.but(batch_size=64))}
+    both = {name: [(one, MOVING_TEST), (one, TEST)] for name, one in group.items()}
+    short = figures.dots(RUNS, {"title": group}, (MOVING_TEST, TEST), alt=ALT)
+    assert short.data.equals(figures.dots(RUNS, {"title": both}, alt=ALT).data)
+
+
 def test_panels_of_lying_dots_may_have_scales_of_their_own() -> None:
     near = (
         made_up(PLAIN.but(depth=2), 0, **{TEST: [0.1]}),
@@ -492,6 +499,8 @@ def test_lines_have_a_band_where_they_are_means() -> None:
     assert band[["low", "high"]].to_numpy()[0] == pytest.approx([1.1, 2.9])
     assert rows(figure, "one", "band").empty
     assert str(figure.get_label()).endswith("A line for a mean, a band for the middle 90 %.")
+    colors = [to_hex(line.get_color()) for line in figure.axes[0].lines]
+    assert colors == [COLORS["batch"], COLORS[None], INK]
 
 
 def test_lines_have_a_place_a_style_and_scales() -> None:

@@ -21,11 +21,13 @@ from bn_tutorial.figures.style import (
     statistics_name,
 )
 from bn_tutorial.recipe import Recipe
+from bn_tutorial.training.runs import Runs
 
 
 def dots(
     trial: Trained,
-    shown: Mapping[str, Mapping[str, Sequence[Reading]]],
+    shown: Mapping[str, Mapping[str, Drawn | Sequence[Reading]]],
+    metrics: Sequence[str] = (),
     *,
     names: Sequence[str] = (),
     across: bool = False,
@@ -44,6 +46,8 @@ def dots(
         ``shown[title][name]`` is a list of what stands side by side at that name: pairs of a
         recipe (or its runs) and a metric. Where the metric was measured with moving statistics
         the dot is hollow.
+    metrics : sequence of str
+        What is read of each ``shown[title][name]``, which is then a recipe (or its runs).
     names : sequence of str
         What the names are names of, panel by panel.
     across : bool
@@ -64,7 +68,8 @@ def dots(
         The figure, with its numbers in ``data``.
     """
     rows = list(dict.fromkeys(name for group in shown.values() for name in group))
-    places = [readings for group in shown.values() for readings in group.values()]
+    named = {title: _readings(group, metrics) for title, group in shown.items()}
+    places = [readings for group in named.values() for readings in group.values()]
     everything = [(_recipe(trial, one), metric) for place in places for one, metric in place]
     mixed = any(len({_recipe(trial, one).norm for one, _ in place}) > 1 for place in places)
     filled = "population statistics"
@@ -74,13 +79,13 @@ def dots(
         (0.34, size or (7.6, 1.5 + 0.5 * len(rows))) if across else (0.3, size or (7.6, 3.9))
     )
     layout: dict[str, Any] = (
-        {} if across else {"width_ratios": [len(group) for group in shown.values()]}
+        {} if across else {"width_ratios": [len(group) for group in named.values()]}
     )
     with panels(
         trial, (1, len(shown)), alt=alt, size=size,
         sharex=across and shared, sharey=across or shared, **layout,
     ) as drawn:  # fmt: skip
-        for panel, (title, group) in zip(drawn, shown.items(), strict=True):
+        for panel, (title, group) in zip(drawn, named.items(), strict=True):
             here = rows if across else list(group)
             for name, readings in group.items():
                 middle = here.index(name) - apart * (len(readings) - 1) / 2
@@ -113,6 +118,16 @@ def dots(
         else:
             drawn[0].axes.set_ylabel(value)
     return finished()
+
+
+def _readings(
+    group: Mapping[str, Drawn | Sequence[Reading]], metrics: Sequence[str]
+) -> dict[str, list[Reading]]:
+    """Return what stands side by side at each name."""
+    return {
+        name: [(one, metric) for metric in metrics] if isinstance(one, (Recipe, Runs)) else [*one]
+        for name, one in group.items()
+    }
 
 
 def _recipe(trial: Trained, one: Drawn) -> Recipe:

@@ -11,10 +11,13 @@ from numpy.typing import ArrayLike
 from bn_tutorial.evidence.measures import Trained
 from bn_tutorial.figures.canvas import NumberedFigure, finished, panels
 from bn_tutorial.figures.shown import Styles
-from bn_tutorial.figures.style import INK
+from bn_tutorial.figures.style import COLORS, INK
 
 #: Which part of what is averaged lies within the band.
 WITHIN = (0.05, 0.95)
+
+#: The colours of the first line, of the second, and of all others, where nothing is said.
+USUAL = (COLORS["batch"], COLORS[None], INK)
 
 
 def lines(
@@ -47,7 +50,8 @@ def lines(
     log : str
         Which axes are logarithmic: ``x``, ``y`` or ``xy``.
     styles : mapping of str to mapping, optional
-        Properties of the lines of a label; the ink's colour where nothing is said.
+        Properties of the lines of a label; where no colour is said, the first has batch
+        normalisation's, the second that of no normaliser, and others the ink's.
     theory : mapping of str to callable, optional
         What is predicted as a function of `x`, by its name.
     ylim : tuple of float, optional
@@ -64,10 +68,10 @@ def lines(
     """
     with panels(trial, (1, len(shown)), alt=alt, size=size, sharey=True) as drawn:
         for panel, (title, group) in zip(drawn, shown.items(), strict=True):
-            for label, values in group.items():
+            for index, (label, values) in enumerate(group.items()):
                 many = np.asarray(values, float)
                 where = np.arange(1, len(many) + 1) if x is None else np.asarray(x, float)
-                look = {"color": INK, **(styles or {}).get(label, {})}
+                look = {"color": USUAL[min(index, 2)], **(styles or {}).get(label, {})}
                 panel.line(label, where, many if many.ndim == 1 else many.mean(axis=1), **look)
                 if many.ndim > 1:
                     low, high = np.quantile(many, WITHIN, axis=1)
