@@ -26,66 +26,59 @@ says how long it took.
 # Whether the many small operations of a normaliser are *fused* into a few larger ones should
 # matter. XLA does that; a plain TensorFlow graph does not. So the dense network is timed both ways.
 # (On a CPU, XLA makes convolutions many times slower, so there the convolutional one is a graph.)
+# The networks race one after the other and in this process, not on a cluster, whose times are others.
 
 from concurrent.futures import ThreadPoolExecutor
 
-from bn_tutorial import Recipe, Runs, load_cifar10, profile, train
+from bn_tutorial import Experiment, Recipe, build
 from bn_tutorial.engines import timing
 from bn_tutorial.engines.program import suits_xla
 
-budget = profile()
-data = load_cifar10(budget.source)
+trial = Experiment("cost")
 mlp = Recipe(
     depth=3,
     width=256,
     inputs="standardized",
     train_size=256,  # images in a call
-    validation=budget.validation,
-    epochs=2 * budget.epochs,  # rounds
+    validation=trial.budget.validation,
+    epochs=2 * trial.budget.epochs,  # rounds
 )
-cnn = mlp.but(model="cnn", width=16, train_size=64, epochs=budget.epochs)
+cnn = mlp.but(model="cnn", width=16, train_size=64, epochs=trial.budget.epochs)
+cnn_large = cnn.but(batch_size=256, train_size=256)
 compiled = "XLA" if suits_xla(cnn) else "graph"
-cells = budget.grid(
-    [
-        ("MLP, XLA", mlp, timing.steps),
-        ("MLP, XLA", mlp.but(batch_size=256), timing.steps),
-        ("MLP, graph", mlp, timing.steps_without_xla),
-        (f"CNN, {compiled}", cnn.but(batch_size=256, train_size=256), timing.steps),
-        (f"CNN, {compiled}", cnn, timing.steps),
-    ]
-)
+rows = {
+    "MLP, XLA, batch 32": (mlp, timing.steps),
+    "MLP, XLA, batch 256": (mlp.but(batch_size=256), timing.steps),
+    "MLP, graph, batch 32": (mlp, timing.steps_without_xla),
+    f"CNN, {compiled}, batch 256": (cnn_large, timing.steps),
+    f"CNN, {compiled}, batch 32": (cnn, timing.steps),
+}
 
-runs, times = Runs(), {}
-with ThreadPoolExecutor(1) as here:  # and not on a cluster, whose times are others
-    for network, recipe, engine in cells:
-        for run in train(recipe, data, engine=engine, executor=here):
-            runs += Runs([run])
-            times[network, recipe.batch_size] = run.history
+here, times = ThreadPoolExecutor(1), {}
+for name in trial.grid(rows):
+    recipe, engine = rows[name]
+    found = trial.train(recipe, [0], engine=engine, executor=here).frame()
+    times[name] = found.set_index("epoch").rename_axis("round")
 
 # %%
 # Times are stored like any other result: a rebuild of this page prints these numbers again, and
 # does not measure anew. In milliseconds per step, the medians over all rounds:
 
-import numpy as np
-
-contestants = {
-    "training": ("train/none", "train/batch", "train/layer"),
-    "inference": ("infer/none", "infer/batch", "infer/folded"),
-}
-for what, names in contestants.items():
-    heads = [name.partition("/")[2] for name in names]
-    print(f"{what:22}" + "".join(f"{head:>10}" for head in heads))
-    for (network, size), history in times.items():
-        medians = (np.median(history[name]) for name in names)
-        cell = f"{network}, batch {size}"
-        print(f"{cell:22}" + "".join(f"{value:10.3f}" for value in medians))
+for what, mode, names in (
+    ("training", "train", ("none", "batch", "layer")),
+    ("inference", "infer", ("none", "batch", "folded")),
+):
+    print(f"{what:22}" + "".join(f"{name:>10}" for name in names))
+    for row, found in times.items():
+        medians = (found[f"{mode}/{name}"].median() for name in names)
+        print(f"{row:22}" + "".join(f"{median:10.3f}" for median in medians))
 
 # %%
 # Folding must not change what the network says. After some steps of training, so that the moving
 # statistics have moved, each layer's statistics, scale and shift went into the kernel and the bias
 # of the layer before. All predicted probabilities agree:
 
-difference = max(history["difference"][-1] for history in times.values())
+difference = max(found["difference"].max() for found in times.values())
 assert difference < 1e-4
 print(f"The largest difference between two probabilities is {difference:.1e}.")
 
@@ -95,74 +88,28 @@ print(f"The largest difference between two probabilities is {difference:.1e}.")
 # A dot at 1 is as fast as the network without a normaliser. A tick is a round; the bar is the 95 %
 # interval of their mean.
 
-import matplotlib.pyplot as plt
-from bn_tutorial.evidence import interval
-from bn_tutorial.figures import COLORS, INK, mark_sample
-from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, NullLocator
+
+def slower(mode, **names):
+    """Return times over those without a normaliser, round by round, of every network."""
+    return {
+        row.replace(", batch", "\nbatch"): {
+            f"{norm} norm": found[f"{mode}/{name}"] / found[f"{mode}/none"]
+            for norm, name in names.items()
+        }
+        for row, found in times.items()
+    }
 
 
-def ratio(cell, contestant):
-    """Return a contestant's time over that without a normaliser, round by round."""
-    reference = contestant.partition("/")[0] + "/none"
-    return np.divide(times[cell][contestant], times[cell][reference])
-
-
-panels = {
-    "training": {"train/batch": -0.16, "train/layer": 0.16},
-    "inference": {"infer/batch": 0},
-    "inference, folded": {"infer/folded": 0},
-}
-colors = dict.fromkeys(("train/batch", "infer/batch"), COLORS["batch"])
-colors |= {"train/layer": COLORS["layer"], "infer/folded": COLORS["batch"]}
-figure, columns = plt.subplots(
-    1, 3, figsize=(7.6, 1.6 + 0.45 * len(times)), sharex=True, sharey=True
-)
-for axes, (title, rows) in zip(columns, panels.items(), strict=True):
-    axes.axvline(1, color=INK, linewidth=1)
-    for row, cell in enumerate(times):
-        for name, offset in rows.items():
-            found = interval(np.log(ratio(cell, name)))
-            style = {"color": colors[name], "solid_capstyle": "butt"}
-            ends, height = np.exp([found.low, found.high]), row + offset
-            axes.plot(ends, [height] * 2, linewidth=5, alpha=0.4, **style)
-            ticks = np.exp(found.values)
-            axes.plot(
-                ticks, [height] * len(ticks), "|", markersize=7, alpha=0.5, **style
-            )
-            axes.plot(np.exp(found.mean), height, "o", markersize=6, **style)
-    axes.set_title(title)
-    axes.grid(axis="y", visible=False)
-columns[0].set_xscale("log")
-columns[0].xaxis.set_major_locator(FixedLocator([0.25, 0.5, 1, 1.5, 2, 3, 4, 6]))
-columns[0].xaxis.set_minor_locator(NullLocator())
-columns[0].xaxis.set_major_formatter("{x:g}")
-columns[0].set_yticks(
-    range(len(times)), [f"{network}\nbatch {size}" for network, size in times]
-)
-columns[0].set_ylim(len(times) - 0.5, -0.5)
-columns[1].set_xlabel("time, relative to the network without normaliser")
-figure.legend(
-    handles=[
-        Line2D(
-            [],
-            [],
-            color=COLORS[norm],
-            marker="o",
-            linewidth=5,
-            label=f"{norm} norm",
-        )
-        for norm in ("batch", "layer")
-    ],
-    loc="outside lower center",
-    ncols=2,
-)
-mark_sample(figure, runs)
-figure.set_label(
-    "Time of a step relative to the same network without normaliser, for dense and convolutional "
-    "networks and two batch sizes: in training with batch and with layer normalisation, at "
-    "inference with batch normalisation, and at inference with batch normalisation folded. A dot "
-    "for the mean over rounds, a bar for its 95 % interval, a tick for each round; a line at 1."
+trial.ratios(
+    {
+        "training": slower("train", batch="batch", layer="layer"),
+        "inference": slower("infer", batch="batch"),
+        "inference, folded": slower("infer", batch="folded"),
+    },
+    xlabel="time, relative to the network without normaliser",
+    alt="Time of a step relative to the same network without normaliser (a line at 1), for dense and "
+    "convolutional networks and two batch sizes: in training with batch and with layer normalisation, "
+    "at inference with batch normalisation, and at inference with batch normalisation folded.",
 )
 
 # %%
@@ -174,8 +121,6 @@ figure.set_label(
 # third. Each number takes four bytes. (A compiler may compute some of it anew instead.)
 
 from math import prod
-
-from bn_tutorial import build
 
 
 def kept(model):
@@ -191,17 +136,19 @@ def kept(model):
 
 memory = {}
 print(f"{'':14}{'weights':>10}{'kept/image':>12}{'MB at 32':>10}{'MB at 256':>10}")
-for network, recipe in (("MLP", mlp), ("CNN", cnn)):
+for network, recipe in {"MLP": mlp, "CNN": cnn}.items():
     for norm in (None, "batch", "layer"):
         model = build(recipe.but(norm=norm))
         weights = sum(prod(v.shape) for v in model.trainable_variables)
-        fixed = model.count_params() - weights + 4 * weights
-        sizes = [4 * (fixed + size * kept(model)) / 1e6 for size in (32, 256)]
-        memory[network, norm] = sizes[1]
+        numbers = model.count_params() + 3 * weights
+        few, many = (4 * (numbers + size * kept(model)) / 1e6 for size in (32, 256))
+        memory[network, norm] = many
         name = f"{network}, {norm or 'none'}"
-        print(
-            f"{name:14}{weights:10,}{kept(model):12,}{sizes[0]:10.1f}{sizes[1]:10.1f}"
-        )
+        print(f"{name:14}{weights:10,}{kept(model):12,}{few:10.1f}{many:10.1f}")
+grown = {
+    f"memory_{network.lower()}": memory[network, "batch"] / memory[network, None]
+    for network in ("MLP", "CNN")
+}
 
 # %%
 # The verdicts
@@ -210,41 +157,23 @@ for network, recipe in (("MLP", mlp), ("CNN", cnn)):
 # batches of 32 was chosen beforehand for the three primary ones. Here n counts rounds: seeds play
 # no part in how long a step takes.
 
-from bn_tutorial.evidence import judge, record
+
+def arms(row, mode, arm):
+    """Return the times of both arms in each round, if the row was measured."""
+    names = {"without": f"{mode}/none", arm: f"{mode}/{arm}"}
+    return {one: times[row][name] for one, name in names.items() if row in times}
 
 
-def against_none(cell, contestant, arm):
-    """Return the times of both arms in each round, if the cell was measured."""
-    if cell not in times:
-        return {}
-    reference = contestant.partition("/")[0] + "/none"
-    pair = {"without": reference, arm: contestant}
-    return {key: dict(enumerate(times[cell][name])) for key, name in pair.items()}
-
-
-first = ("MLP, XLA", 32)
-verdicts = judge(
-    "cost",
+chosen, graph = "MLP, XLA, batch 32", "MLP, graph, batch 32"
+trial.judge(
     {
-        "cost-training": against_none(first, "train/batch", "batch"),
-        "cost-inference": against_none(first, "infer/batch", "batch"),
-        "cost-folded": against_none(first, "infer/folded", "folded"),
-        "cost-training-graph": against_none(
-            ("MLP, graph", 32), "train/batch", "batch"
-        ),
-        "cost-training-cnn": against_none(
-            (f"CNN, {compiled}", 32), "train/batch", "batch"
-        ),
-    },
-    sample=data.is_sample,
+        "cost-training": arms(chosen, "train", "batch"),
+        "cost-inference": arms(chosen, "infer", "batch"),
+        "cost-folded": arms(chosen, "infer", "folded"),
+        "cost-training-graph": arms(graph, "train", "batch"),
+        "cost-training-cnn": arms(f"CNN, {compiled}, batch 32", "train", "batch"),
+    }
 )
-for verdict in verdicts.values():
-    print(verdict, end="\n\n")
-
-# %%
-# In words, as written beforehand for these verdicts:
-
-print("\n".join(verdict.sentence for verdict in verdicts.values()))
 
 # %%
 # What this does *not* show
@@ -259,18 +188,4 @@ print("\n".join(verdict.sentence for verdict in verdicts.values()))
 # **Exercise.** Predict what a third of the width, ``width=86``, does to the first row of the figure;
 # then change it in ``mlp``.
 
-seconds = sum(run.provenance["seconds"] for run in runs)
-print(f"The measurements behind this page took {seconds:.0f} s.")
-record(
-    "cost",
-    verdicts,
-    runs=runs,
-    rounds=mlp.epochs,
-    memory_mlp=memory["MLP", "batch"] / memory["MLP", None],
-    memory_cnn=memory["CNN", "batch"] / memory["CNN", None],
-    difference=difference,
-    seeds=1,
-    seconds=seconds,
-)
-
-# sphinx_gallery_thumbnail_number = 1
+trial.record(difference=difference, **grown)
