@@ -28,8 +28,6 @@ says how long it took.
 # (On a CPU, XLA makes convolutions many times slower, so there the convolutional one is a graph.)
 # The networks race one after the other and in this process, not on a cluster, whose times are others.
 
-from concurrent.futures import ThreadPoolExecutor
-
 from bn_tutorial import Experiment, Recipe, build
 from bn_tutorial.engines import timing
 from bn_tutorial.engines.program import suits_xla
@@ -54,10 +52,10 @@ rows = {
     f"CNN, {compiled}, batch 32": (cnn, timing.steps),
 }
 
-here, times = ThreadPoolExecutor(1), {}
+times = {}
 for name in trial.grid(rows):
     recipe, engine = rows[name]
-    found = trial.train(recipe, [0], engine=engine, executor=here).frame()
+    found = trial.train(recipe, [0], engine=engine, workers=1).frame()
     times[name] = found.set_index("epoch").rename_axis("round")
 
 # %%
