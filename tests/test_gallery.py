@@ -16,7 +16,6 @@ from .shapes import SCRIPTS, shape
 #: Scripts that do not use `Experiment` yet.
 TO_DO = {
     "plot_22_train_inference",
-    "plot_25_synchronised",
     "plot_34_scale_invariance",
 }
 DONE = [path for path in SCRIPTS if path.stem not in TO_DO]
