@@ -16,7 +16,7 @@ from bn_tutorial.evidence import measures
 from bn_tutorial.evidence.measures import Drawn, Measure, runs_of
 from bn_tutorial.evidence.records import made_with, record
 from bn_tutorial.evidence.verdicts import Verdict, judge
-from bn_tutorial.figures import along, canvas, compared, maps, over_epochs
+from bn_tutorial.figures import along, canvas, compared, computed, maps, over_epochs
 from bn_tutorial.recipe import Recipe
 from bn_tutorial.settings import Profile, profile
 from bn_tutorial.training.runs import Run, Runs
@@ -43,9 +43,9 @@ class Experiment:
 
     against, batch_size_grid, by_layer = along.against, over_epochs.batch_size_grid, along.by_layer
     curves, dots, effects = over_epochs.curves, compared.dots, compared.effects
-    heatmaps, learning_curves, panels = maps.heatmaps, over_epochs.learning_curves, canvas.panels
+    heatmaps, learning_curves, lines = maps.heatmaps, over_epochs.learning_curves, computed.lines
     histories, ranges, ratios = over_epochs.histories, over_epochs.ranges, compared.ratios
-    trajectories = along.trajectories
+    panels, trajectories = canvas.panels, along.trajectories
 
     def __init__(
         self, name: str, *, budget: Profile | None = None, data: Dataset | None = None

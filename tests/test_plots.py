@@ -63,6 +63,10 @@ PLOTS: dict[str, Draw] = {
         runs, {"": {"without": (PLAIN, "loss"), "batch norm": (BATCH, "loss")}}, ylabel="loss", alt=alt
     ),
     "learning_curves": lambda runs, alt: figures.learning_curves(runs, [PLAIN, BATCH], alt=alt),
+    "lines": lambda runs, alt: figures.lines(
+        runs, {"": {"mean": [[1, 3], [2, 2], [4, 4]], "one": [3, 2, 1]}}, xlabel="step", ylabel="loss",
+        theory={"squares": lambda x: x**2}, alt=alt,
+    ),
     "ranges": lambda runs, alt: figures.ranges(
         runs, [PLAIN, BATCH], lambda one: (one.curves("loss") / 2, None, one.curves("loss")),
         ylabel="loss", log=True, alt=alt,
@@ -104,7 +108,7 @@ def test_a_plot_demands_an_alternative_text_and_says_what_its_marks_mean(name: s
     with pytest.raises(ValueError, match="needs an alternative text"):
         PLOTS[name](RUNS, " ")
     alt = str(PLOTS[name](RUNS, ALT).get_label())
-    assert alt.startswith(f"{ALT} A t") or name == "ranges"
+    assert alt.startswith(f"{ALT} A t") or name in ("lines", "ranges")
     assert alt.endswith(".")
 
 
@@ -260,6 +264,18 @@ def test_histories_are_drawn_over_what_they_count_beside_a_theory() -> None:
     (axes,) = figure.axes
     assert (axes.get_xscale(), axes.get_yscale(), axes.get_ylim()) == ("log", "log", (0.02, 1.5))
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("step", "distance")
+
+
+def test_a_history_with_a_value_more_than_epochs_begins_at_0_and_a_legend_may_have_a_title() -> (
+    None
+):
+    figure = figures.histories(
+        RUNS, {"": {"net": (PLAIN, lambda runs: np.full((3, 4), 2.0))}}, ylabel="size",
+        legend="networks", alt=ALT,
+    )  # fmt: skip
+    assert rows(figure, "net")[["x", "y"]].to_numpy().tolist() == [[n, 2] for n in range(4)]
+    assert figure.axes[0].get_xlim() == (0, 3)
+    assert figure.legends[0].get_title().get_text() == "networks"
 
 
 def test_a_geometric_mean_has_no_interval() -> None:
@@ -425,6 +441,19 @@ def test_lying_dots_have_a_row_for_each_name_and_a_panel_may_lack_some() -> None
     assert figure.axes[0].yaxis_inverted()
 
 
+def test_panels_of_lying_dots_may_have_scales_of_their_own() -> None:
+    near = (
+        made_up(PLAIN.but(depth=2), 0, **{TEST: [0.1]}),
+        made_up(PLAIN.but(depth=2), 1, **{TEST: [0.2]}),
+    )
+    shown: Any = {"far": {"a": [(PLAIN, TEST)]}, "near": {"a": [(Runs(near), TEST)]}}
+    for shared in (True, False):
+        figure = figures.dots(RUNS, shown, across=True, shared=shared, alt=ALT)
+        left, right = figure.axes
+        assert (left.get_xlim() == right.get_xlim()) == shared
+        assert left.get_ylim() == right.get_ylim()
+
+
 def test_an_effect_is_drawn_whole_but_a_dot_s_interval_may_be_cut_off() -> None:
     wide = interval([0.1, 0.2])
     effect = figures.effects(RUNS, {"wide": wide}, alt=ALT)
@@ -442,6 +471,47 @@ def test_ratios_are_averaged_as_logarithms() -> None:
     figure = PLOTS["ratios"](RUNS, ALT)
     found = rows(figure, "batch norm", "points")
     assert found[["x", "y"]].to_numpy().tolist() == [[2.0, "MLP"]]
+
+
+def test_ratios_are_called_what_they_are_and_coloured_by_their_normaliser() -> None:
+    rounds = pd.Series([2.0, 8.0], pd.Index([5, 6], name="round"))
+    names = {"layer norm": rounds, "other": rounds, "batch norm": rounds}
+    figure = figures.ratios(
+        RUNS, {"": {"row": names}}, xlabel="time", colors={"batch norm": INK}, alt=ALT
+    )
+    assert rows(figure, "layer norm, round 6", "points").x.to_list() == [8.0]
+    assert "A tick for each round, " in str(figure.get_label())
+    dots = [line for line in figure.axes[0].lines if line.get_marker() == "o"]
+    colors = [to_hex(line.get_color()) for line in dots]
+    assert colors == [COLORS["layer"], COLORS["batch"], INK]
+
+
+# What was computed without runs
+
+
+def test_lines_have_a_band_where_they_are_means() -> None:
+    figure = PLOTS["lines"](RUNS, ALT)
+    assert legend(figure) == ["mean", "one", "squares"]
+    assert rows(figure, "mean").y.to_list() == [2, 2, 4]
+    assert rows(figure, "one")[["x", "y"]].to_numpy().tolist() == [[1, 3], [2, 2], [3, 1]]
+    assert rows(figure, "squares").y.to_list() == [1, 4, 9]
+    band = rows(figure, "mean", "band")
+    assert band[["low", "high"]].to_numpy()[0] == pytest.approx([1.1, 2.9])
+    assert rows(figure, "one", "band").empty
+    assert str(figure.get_label()).endswith("A line for a mean, a band for the middle 90 %.")
+
+
+def test_lines_have_a_place_a_style_and_scales() -> None:
+    figure = figures.lines(
+        RUNS, {"a": {"one": [1, 10]}, "b": {"one": [2, 20]}}, [1, 100], xlabel="x", ylabel="y",
+        log="xy", ylim=(0.5, 50), styles={"one": {"color": COLORS["layer"], "linewidth": 5}}, alt=ALT,
+    )  # fmt: skip
+    assert rows(figure, "one", panel="b")[["x", "y"]].to_numpy().tolist() == [[1, 2], [100, 20]]
+    left, right = figure.axes
+    assert (left.get_xscale(), right.get_yscale(), left.get_ylabel()) == ("log", "log", "y")
+    assert left.get_ylim() == right.get_ylim() == (0.5, 50)
+    assert to_hex(left.lines[0].get_color()) == COLORS["layer"]
+    assert str(figure.get_label()) == ALT
 
 
 # Panels by hand

@@ -1,6 +1,7 @@
 from . import along as along
 from . import canvas as canvas
 from . import compared as compared
+from . import computed as computed
 from . import maps as maps
 from . import over_epochs as over_epochs
 from . import panel as panel
@@ -18,6 +19,7 @@ from .canvas import panels as panels
 from .compared import dots as dots
 from .compared import effects as effects
 from .compared import ratios as ratios
+from .computed import lines as lines
 from .maps import heatmap as heatmap
 from .maps import heatmaps as heatmaps
 from .over_epochs import batch_size_grid as batch_size_grid

@@ -12,7 +12,14 @@ from bn_tutorial.evidence.intervals import Interval, exponential, interval
 from bn_tutorial.evidence.measures import Drawn, Trained, final, runs_of
 from bn_tutorial.figures.canvas import NumberedFigure, finished, panels
 from bn_tutorial.figures.shown import Reading, series_name
-from bn_tutorial.figures.style import COLORS, INK, is_moving, metric_name, statistics_name
+from bn_tutorial.figures.style import (
+    COLORS,
+    INK,
+    is_moving,
+    metric_name,
+    normaliser_name,
+    statistics_name,
+)
 from bn_tutorial.recipe import Recipe
 
 
@@ -22,6 +29,7 @@ def dots(
     *,
     names: Sequence[str] = (),
     across: bool = False,
+    shared: bool = True,
     colors: Mapping[str, str] | None = None,
     size: tuple[float, float] | None = None,
     alt: str,
@@ -41,6 +49,8 @@ def dots(
     across : bool
         Whether each name has a row, and values run along the horizontal axis. Then a panel may
         lack some of the names.
+    shared : bool
+        Whether the values of all panels are drawn to the same scale.
     colors : mapping of str to str, optional
         The colour of all at a name; those of the normalisers where nothing is said.
     size : tuple of float, optional
@@ -67,8 +77,9 @@ def dots(
         {} if across else {"width_ratios": [len(group) for group in shown.values()]}
     )
     with panels(
-        trial, (1, len(shown)), alt=alt, size=size, sharex=across, sharey=True, **layout
-    ) as drawn:
+        trial, (1, len(shown)), alt=alt, size=size,
+        sharex=across and shared, sharey=across or shared, **layout,
+    ) as drawn:  # fmt: skip
         for panel, (title, group) in zip(drawn, shown.items(), strict=True):
             here = rows if across else list(group)
             for name, readings in group.items():
@@ -165,13 +176,15 @@ def ratios(
     trial : Experiment or Runs
         Where the runs are.
     shown : mapping
-        ``shown[title][name][series]`` are positive values, one for each round or seed.
+        ``shown[title][name][series]`` are positive values, one for each round or seed, as their
+        index is called.
     xlabel : str
         What the ratios are.
     ticks : sequence of float
         The values that are named on the axis.
     colors : mapping of str to str, optional
-        The colour of a series; batch normalisation's where nothing is said.
+        The colour of a series; where nothing is said, that of the normaliser so called, or batch
+        normalisation's.
     alt : str
         The alternative text: what is drawn, without what dots, bars and ticks mean.
 
@@ -180,6 +193,7 @@ def ratios(
     NumberedFigure
         The figure, with its numbers in ``data``.
     """
+    named = {normaliser_name(norm): color for norm, color in COLORS.items()} | {**(colors or {})}
     rows = list(dict.fromkeys(name for group in shown.values() for name in group))
     size = (7.6, 1.6 + 0.45 * len(rows))
     with panels(trial, (1, len(shown)), alt=alt, size=size, sharex=True, sharey=True) as drawn:
@@ -188,10 +202,14 @@ def ratios(
             panel.axes.axvline(1, color=INK, linewidth=1)
             for name, columns in group.items():
                 for index, (series, values) in enumerate(columns.items()):
-                    color = (colors or {}).get(series, COLORS["batch"])
+                    color = named.get(series, COLORS["batch"])
                     place = rows.index(name) + 0.32 * (index - (len(columns) - 1) / 2)
                     found = exponential(interval(np.log(values)))
-                    panel.dot(series, (place, name), found, color=color, across=True, whole=True)
+                    panel.dot(
+                        series, (place, name), found, color=color, across=True, whole=True,
+                        seeds=[*values.index],
+                        counted="seed" if values.index.name is None else str(values.index.name),
+                    )  # fmt: skip
                     panel.name(series, color=color, marker="o", linewidth=5)
             panel.axes.set_title(title)
             panel.names("y", rows)

@@ -7,11 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from bn_tutorial.evidence.measures import Trained, runs_of
+from bn_tutorial.evidence.measures import Drawn, Measure, Trained, runs_of
 from bn_tutorial.figures.canvas import NumberedFigure, finished, panels
 from bn_tutorial.figures.panel import Mean, Panel, geometric
 from bn_tutorial.figures.shown import (
-    Reading,
     Shown,
     Styles,
     labelled,
@@ -171,7 +170,7 @@ def batch_size_grid(
 
 def histories(
     trial: Trained,
-    shown: Mapping[str, Mapping[str, Reading]],
+    shown: Mapping[str, Mapping[str, tuple[Drawn, Measure]]],
     *,
     ylabel: str,
     over: str = "epoch",
@@ -181,6 +180,7 @@ def histories(
     theory: Mapping[str, Callable[[Any], Any]] | None = None,
     levels: Mapping[str, float] | None = None,
     ylim: tuple[float | None, float | None] | None = None,
+    legend: bool | str = True,
     size: tuple[float, float] | None = None,
     alt: str,
 ) -> NumberedFigure:
@@ -191,7 +191,8 @@ def histories(
     trial : Experiment or Runs
         Where the runs are.
     shown : mapping
-        ``shown[title][label]`` is a pair: a recipe (or runs of one), and a name in its history.
+        ``shown[title][label]`` is a pair: a recipe (or runs of one), and a name in its history or
+        a measure of the runs.
     ylabel : str
         What is measured.
     over : str
@@ -209,6 +210,8 @@ def histories(
         Dotted lines across all panels, by what they are.
     ylim : tuple of float, optional
         The ends of the vertical axis.
+    legend : bool or str
+        Whether there is a legend; a text is its title.
     size : tuple of float, optional
         Width and height in inches.
     alt : str
@@ -219,14 +222,14 @@ def histories(
     NumberedFigure
         The figure, with its numbers in ``data``.
     """
-    size = size or (7.6, 4.2)
-    with panels(trial, (1, len(shown)), alt=alt, size=size, sharey=True) as drawn:
+    size, columns = size or (7.6, 4.2), len(shown)
+    with panels(trial, (1, columns), alt=alt, size=size, legend=legend, sharey=True) as drawn:
         for panel, (title, group) in zip(drawn, shown.items(), strict=True):
             for label, (one, measure) in group.items():
                 runs = runs_of(trial, one)
                 look = {"color": COLORS[runs.recipes[0].norm], **(styles or {}).get(label, {})}
                 x = panel.course(label, runs, measure, over=over, mean=mean, **look)
-            finely = np.geomspace(x[0], x[-1], 200)
+            finely = np.geomspace(max(x[0], 1), x[-1], 200)
             dashed = {"color": INK, "linestyle": "--", "linewidth": 1.2}
             for series, predict in (theory or {}).items():
                 panel.line(series, finely, predict(finely), legend=False, **dashed)

@@ -139,7 +139,8 @@ class Panel:
         runs : Runs
             The runs of one recipe.
         measure : str or callable
-            A name in a run's history, or what computes shape (seeds, epochs) from the runs.
+            A name in a run's history, or what computes shape (seeds, epochs) from the runs; with
+            one value more it begins before the first epoch.
         color : str
             The colour of all of it.
         over : str
@@ -153,13 +154,14 @@ class Panel:
             The horizontal axis.
         """
         values = courses(runs, measure)
-        x = np.arange(1, values.shape[1] + 1)
+        start = 0 if values.shape[1] == runs.recipes[0].epochs + 1 and over == "epoch" else 1
+        x = np.arange(start, start + values.shape[1])
         if over in next(iter(runs)).history:
             x = np.array(next(iter(runs)).history[over])
         names = [run.seed for run in runs]
         self.seeds(series, x, values[:, : len(x)], color=color, names=names, **style)
         if over == "epoch":
-            self.epochs(len(x))
+            self.epochs(int(x[-1]), start)
         else:
             self.axes.set_xlabel(over)
         return x[: values.shape[1]]
@@ -206,6 +208,7 @@ class Panel:
         whole: bool = False,
         scale: float = 1,
         seeds: Iterable[object] | None = None,
+        counted: str = "seed",
     ) -> None:
         """Draw a mean as a dot, its 95 % interval as a bar, and every seed as a tick.
 
@@ -229,6 +232,8 @@ class Panel:
             A factor on all values, for instance 100 for percentage points.
         seeds : iterable, optional
             What the seeds are called; from 0 if nothing is said.
+        counted : str
+            What a tick stands for, if it is no seed.
         """
         place, name = at[0], " ".join(at[1].split())
         values = scale * np.asarray(found.values)
@@ -246,13 +251,12 @@ class Panel:
             draw(place + aside, [low, high], linewidth=3, alpha=0.45, solid_capstyle="butt")
         fill = {"markerfacecolor": "none"} if hollow else {}
         draw(place + aside, mean, marker="o", markersize=7 if across else 6, linestyle="", **fill)
-        names, y = (["y", "x"] if across else ["x", "y"]), values
-        for seed, value in zip(seeds or range(found.n), y, strict=True):
-            self.note("points", f"{series}, seed {seed}", **{names[0]: [name], names[1]: [value]})
-        middle = {names[0]: [name], names[1]: [mean]}
-        self.note("points", series, **middle, low=[low], high=[high])
-        for mark in ("a tick for each seed", "a dot for their mean", "a bar for its 95 % interval"):
-            self.marks[mark] = None
+        x, y = ("y", "x") if across else ("x", "y")
+        for seed, value in zip(seeds or range(found.n), values, strict=True):
+            self.note("points", f"{series}, {counted} {seed}", **{x: [name], y: [value]})
+        self.note("points", series, **{x: [name], y: [mean]}, low=[low], high=[high])
+        marks = f"a tick for each {counted}", "a dot for their mean", "a bar for its 95 % interval"
+        self.marks |= dict.fromkeys(marks)
 
     def bar(self, series: str, x: float, low: float, high: float, *, color: str) -> None:
         """Draw an interval as a standing bar, which the axes may cut off."""
@@ -309,10 +313,10 @@ class Panel:
                 if isinstance(axis.get_major_formatter(), LogFormatter):
                     axis.set_major_formatter("{x:g}")
 
-    def epochs(self, count: int) -> None:
-        """Let the horizontal axis count so many epochs, from 1."""
+    def epochs(self, count: int, start: int = 1) -> None:
+        """Let the horizontal axis count so many epochs, from the first or from 0."""
         self.axes.set_xlabel("epoch")
-        self.axes.set_xlim(1, max(count, 2))
+        self.axes.set_xlim(start, max(count, 2))
         self.axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
     def names(self, axis: Literal["x", "y"], names: Sequence[str]) -> None:
