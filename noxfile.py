@@ -102,7 +102,9 @@ def site(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """Run the tests, but for those of the built site [-- pytest's arguments]."""
     install(session, "test")
-    session.run("pytest", "--ignore=tests/site", "--ignore=tests/browser", *session.posargs)
+    side_by_side = ("-n", "auto", "--dist", "loadfile")  # a file keeps its fixtures to itself
+    apart = ("--ignore=tests/site", "--ignore=tests/browser")
+    session.run("pytest", *side_by_side, *apart, *session.posargs)
 
 
 @nox.session
