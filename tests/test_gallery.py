@@ -14,10 +14,7 @@ from bn_tutorial.evidence.registry import hypotheses
 from .shapes import SCRIPTS, shape
 
 #: Scripts that do not use `Experiment` yet.
-TO_DO = {
-    "plot_22_train_inference",
-    "plot_34_scale_invariance",
-}
+TO_DO = {"plot_34_scale_invariance"}
 DONE = [path for path in SCRIPTS if path.stem not in TO_DO]
 SHAPES = {path.stem: shape(path) for path in DONE}
 
