@@ -205,7 +205,7 @@ class _Keeper:
         job.attempts += 1
         try:
             fine, result = self._answer(job)
-        except (EOFError, BrokenPipeError, ConnectionError):
+        except (EOFError, ConnectionError, pickle.UnpicklingError):  # perhaps amidst a word
             ready, status = self.ready, self.end()
             if job.abandoned:
                 job.give_up()

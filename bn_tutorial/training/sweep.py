@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import pickle
@@ -28,7 +29,7 @@ from bn_tutorial.training import executors, images, pool, schedule, worker
 from bn_tutorial.training.executors import NoWorkers, WorkerError
 from bn_tutorial.training.interrupt import ctrl_c
 from bn_tutorial.training.keys import run_key
-from bn_tutorial.training.progress import Report
+from bn_tutorial.training.progress import Bar, Report
 from bn_tutorial.training.runs import Run, Runs
 from bn_tutorial.training.schedule import Task, Wanted
 from bn_tutorial.training.store import RunStore
@@ -179,28 +180,29 @@ def _train_there(executor: Executor, tasks: list[Task], data: Dataset, report: R
     A worker stores its run itself, as it may outlive this process. If it cannot, or its folder
     of that name is another one, the run is stored here.
     """
-    packed = {task: worker.pack(task) for task in tasks}
+    packed = [worker.pack(task) for task in tasks]
     local = isinstance(executor, pool.Workers)
     where = pickle.dumps(images.lend(data) if local else source_of(data) or data)
-    futures: dict[Future[Run], Task] = {}
-    bars = {task: report.bar([task]) for task in tasks}
+    futures: dict[Future[Run], tuple[Task, Bar]] = {}
     runs = []
     try:
-        with worker.lent(data), ctrl_c(at_once=False) as check:
-            for task in tasks:
-                asked = packed[task], where, data.digest
+        mine = contextlib.nullcontext() if local else worker.lent(data)
+        with mine, ctrl_c(at_once=False) as check:
+            for task, asked in zip(tasks, packed, strict=True):
+                given, bar = (asked, where, data.digest), report.bar([task])
                 if isinstance(executor, pool.Workers):
-                    wanted = _wanted(task, data)
-                    future = executor.send(worker.work, *asked, tell=bars[task], wanted=wanted)
+                    future = executor.send(
+                        worker.work, *given, tell=bar, wanted=_wanted(task, data)
+                    )
                 else:
-                    future = executor.submit(worker.work, *asked)
-                futures[future] = task
+                    future = executor.submit(worker.work, *given)
+                futures[future] = task, bar
                 check()
             for future in _finished(futures, check):
-                task, run = futures[future], future.result()
+                (task, bar), run = futures[future], future.result()
                 if not task.store.path(task.key).exists():
                     worker.keep(task, run, report.unstored)
-                bars[task].end()
+                bar.end()
                 report.finished(run)
                 runs.append(run)
     except BrokenExecutor as error:
@@ -223,12 +225,10 @@ def _train_there(executor: Executor, tasks: list[Task], data: Dataset, report: R
 
 
 def _wanted(task: Task, data: Dataset) -> Wanted:
-    program, jit = program_key(task.recipe)
-    return Wanted(
-        schedule.seconds(task.recipe, data),
-        (task.engine.__name__, program, jit, task.recipe.batch_size, task.recipe.train_size),
-        schedule.cores_of(task.engine),
-    )
+    one = task.recipe
+    program, jit = program_key(one)
+    compiled = task.engine.__name__, program.digest, jit, one.batch_size, one.train_size
+    return Wanted(schedule.seconds(one, data), compiled, schedule.cores_of(task.engine))
 
 
 def _finished(futures: Iterable[Future[Run]], check: Callable[[], None]) -> Iterator[Future[Run]]:
