@@ -320,7 +320,7 @@ for verdict in verdicts.values():
 # settles with four times the decay, then change one line: ``decays = budget.grid([0, 0.005,
 # 0.08])``.
 
-seconds = sum(run.provenance["seconds"] for run in runs)
+seconds = sum(run.provenance.seconds for run in runs)
 print(f"The training behind this page took {seconds:.0f} s.")
 record(
     "scale-invariance",
