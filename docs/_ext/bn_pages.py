@@ -22,6 +22,7 @@ from sphinx.environment import BuildEnvironment
 from sphinx.util.logging import getLogger
 
 import bn_tutorial
+from bn_tutorial.training import pool
 
 #: Pages that train, the longest first; the others follow by the number of their cells.
 FIRST = ("reproduce", "notebook", "clinic", "from_scratch")
@@ -56,7 +57,8 @@ class Worker(ExecutionWorkerLocalSerial):
 
 
 def execute_pages(app: Sphinx, env: BuildEnvironment, docnames: list[str]) -> None:
-    """Execute the pages whose cells have changed."""
+    """Execute the pages whose cells have changed; kernels take the place of workers that trained."""
+    pool.stop()
     cache, limit = get_cache(app.config.nb_execution_cache_path), app.config.nb_execution_timeout
     texts = {str(page): page.read_text("utf-8") for page in map(env.doc2path, docnames)}
     cells = {page: count for page in texts if (count := texts[page].count("{code-cell}"))}
@@ -65,8 +67,8 @@ def execute_pages(app: Sphinx, env: BuildEnvironment, docnames: list[str]) -> No
     changed = cache.list_unexecuted(filter_uris=[*cells])
     changed.sort(key=lambda one: (_rank(one.uri), -cells[one.uri]))
     work = [ProcessData(one.pk, one.uri, cache, limit, allow_errors=False) for one in changed]
-    with ThreadPoolExecutor(os.cpu_count()) as pool, mock.patch.dict(os.environ, ONE_CORE):
-        list(pool.map(Worker(getLogger(__name__)), work))
+    with ThreadPoolExecutor(os.cpu_count()) as threads, mock.patch.dict(os.environ, ONE_CORE):
+        list(threads.map(Worker(getLogger(__name__)), work))
 
 
 def _rank(page: str) -> int:
