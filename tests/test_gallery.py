@@ -21,7 +21,6 @@ TO_DO = {
     "plot_21_small_batches",
     "plot_22_train_inference",
     "plot_24_recurrent",
-    "plot_34_scale_invariance",
 }
 DONE = [path for path in SCRIPTS if path.stem not in TO_DO]
 SHAPES = {path.stem: shape(path) for path in DONE}
