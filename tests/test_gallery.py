@@ -13,18 +13,11 @@ from bn_tutorial.evidence.registry import hypotheses
 
 from .shapes import SCRIPTS, shape
 
-#: Scripts that do not use `Experiment` yet.
-TO_DO = {"plot_34_scale_invariance"}
-DONE = [path for path in SCRIPTS if path.stem not in TO_DO]
-SHAPES = {path.stem: shape(path) for path in DONE}
+SHAPES = {path.stem: shape(path) for path in SCRIPTS}
 
 
 def test_every_script_is_counted() -> None:
     assert len(SCRIPTS) >= 16
-    assert {path.stem for path in SCRIPTS} > TO_DO
-    assert all(
-        f"Experiment({chr(34)}" not in path.read_text() for path in SCRIPTS if path not in DONE
-    )
 
 
 @pytest.mark.parametrize("name", SHAPES)
@@ -37,15 +30,13 @@ def test_a_script_has_little_but_its_experiment(name: str) -> None:
 
 def test_all_scripts_together_are_experiments_and_prose() -> None:
     found = list(SHAPES.values())
-    assert sum(one.experiment for one in found) >= (0.55 if TO_DO else 0.6) * sum(
-        one.code for one in found
-    )
+    assert sum(one.experiment for one in found) >= 0.6 * sum(one.code for one in found)
     assert sum(one.prose for one in found) >= 0.35 * sum(one.all for one in found)
     median = statistics.median(one.plotting for one in found)
-    assert median <= (17 if TO_DO else 12)
+    assert median <= 16  # on the way to 12
 
 
-@pytest.mark.parametrize("script", DONE, ids=lambda path: path.stem)
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
 def test_a_script_is_an_experiment_from_its_question_to_its_record(script: Path) -> None:
     text = script.read_text("utf-8")
     name = re.sub(r"plot_\d\d_", "", script.stem).replace("_", "-")
@@ -63,7 +54,7 @@ def test_a_script_is_an_experiment_from_its_question_to_its_record(script: Path)
     assert places == sorted(places)
 
 
-@pytest.mark.parametrize("script", DONE, ids=lambda path: path.stem)
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
 def test_a_script_judges_what_is_registered(script: Path) -> None:
     text = script.read_text("utf-8")
     name = re.sub(r"plot_\d\d_", "", script.stem).replace("_", "-")
@@ -72,7 +63,7 @@ def test_a_script_judges_what_is_registered(script: Path) -> None:
             assert f'"{one.id}"' in text
 
 
-@pytest.mark.parametrize("script", DONE, ids=lambda path: path.stem)
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
 def test_no_scars_of_the_formatter_and_no_wall_of_alternative_text(script: Path) -> None:
     text = script.read_text("utf-8")
     assert "fmt:" not in text

@@ -1,6 +1,9 @@
+from . import descent as descent
 from . import layer as layer
 from . import numpy_bn as numpy_bn
 from . import theory as theory
+from .descent import Descent as Descent
+from .descent import descend as descend
 from .layer import BatchNorm as BatchNorm
 from .numpy_bn import Cache as Cache
 from .numpy_bn import backward as backward
