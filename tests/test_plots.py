@@ -333,6 +333,13 @@ def test_a_metric_against_what_was_varied() -> None:
     assert figure.axes[0].get_xscale() == "log"
 
 
+def test_a_legend_s_dashes_are_not_hidden_by_a_marker() -> None:
+    figure = PLOTS["against"](RUNS, ALT)
+    moving = figure.legends[0].get_lines()[0]
+    assert (moving.get_linestyle(), moving.get_marker()) == ("--", "None")
+    assert {line.get_marker() for line in figure.axes[0].lines[3:8:4]} == {"o"}  # the means
+
+
 def test_several_metrics_have_rows_of_panels_and_x_may_be_computed() -> None:
     nets = {size: PLAIN.but(norm="ghost", norm_options={"size": size}) for size in (2, 8)}
     runs = several(*nets.values())
@@ -557,6 +564,8 @@ def test_a_wide_interval_does_not_squeeze_the_curves() -> None:
     [
         (["without", BATCH_MOVING, BATCH_POPULATION], 3),
         (["x" * 30] * 4, 2),
+        (["x" * 12] * 4, 4),
+        (["x" * 18] * 4, 2),
         (["x" * 90] * 2, 1),
         (["a"], 1),
     ],

@@ -102,18 +102,18 @@ def against(
                 at = [place(found.recipes[0]) for found in runs]
                 ticks.update(at)
                 recipe = runs[0].recipes[0]
-                look = {
-                    "color": COLORS[recipe.norm],
-                    **(styles or {}).get(label, {}),
-                    "marker": "o",
-                }
+                look = {"color": COLORS[recipe.norm], **(styles or {}).get(label, {})}
                 for name in readings_of(recipe, metric, population):
                     values = pd.DataFrame([final(found, name) for found in runs]).T.fillna(diverged)
                     dashed = {"linestyle": "--"} if is_moving(recipe, name) else {}
                     series = series_name(label, recipe, name, population)
                     seeds = [*values.index]
-                    panel.seeds(series, at, values, names=seeds, legend=rows == 1, **look | dashed)
-                    panel.name(series if rows == 1 else label, **look | dashed)
+                    drawn_as = look | dashed
+                    panel.seeds(
+                        series, at, values, names=seeds, marker="o", legend=False, **drawn_as
+                    )
+                    # without the marker, which would hide the dashes of so short a line
+                    panel.name(series if rows == 1 else label, **drawn_as)
             for label, other in (reference or {}).items():
                 _across(panel, label, runs_of(trial, other), metric)
             for series, value in (levels or {}).items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -118,11 +119,11 @@ def _legend_below(figure: Figure, panels: list[Panel], title: str | None) -> Non
 
 
 def _columns(labels: list[str], width: float) -> int:
-    """Return in how many columns labels fit side by side, in inches; the fewest rows."""
+    """Return in how many columns labels fit side by side, in inches: few rows, equally long."""
     for count in range(len(labels), 1, -1):
         parts = np.array_split(np.array([0.6 + 0.075 * len(label) for label in labels]), count)
         if sum(part.max() for part in parts) <= width:
-            return count
+            return math.ceil(len(labels) / math.ceil(len(labels) / count))
     return 1
 
 
