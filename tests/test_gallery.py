@@ -18,7 +18,6 @@ TO_DO = {
     "plot_11_learning_rate",
     "plot_13_gradient_flow",
     "plot_14_initialisation",
-    "plot_21_small_batches",
     "plot_22_train_inference",
     "plot_24_recurrent",
     "plot_34_scale_invariance",

@@ -38,22 +38,20 @@ print(np.asarray(normalization("batch")(pairs, training=True)).round(2))
 # the batch. The rates for 32 were chosen beforehand, on validation images and with a seed that is
 # not used here. Small batches make many steps, so a part of the images has to do.
 
-import matplotlib.pyplot as plt
-from bn_tutorial import Recipe, load_cifar10, profile, train
+from bn_tutorial import Experiment, Recipe
 
-budget = profile()
-data = load_cifar10(budget.source)
+trial = Experiment("small-batches")
 shared = {
     "inputs": "standardized",
     "optimizer": "sgd",
-    "epochs": min(budget.epochs, 4),
-    "validation": 250,  # the test images are then looked at only once
+    "epochs": min(trial.budget.epochs, 4),
+    # the test images are then looked at only once
+    "validation": 250,
 }
-dense = Recipe(
-    width=128, depth=2, train_size=min(2_400, budget.subset // 2), **shared
-)
+subset = trial.budget.subset
+dense = Recipe(width=128, depth=2, train_size=min(2_400, subset // 2), **shared)
 convolutional = Recipe(
-    model="cnn", width=8, depth=3, train_size=min(640, budget.subset // 4), **shared
+    model="cnn", width=8, depth=3, train_size=min(640, subset // 4), **shared
 )
 
 
@@ -72,9 +70,9 @@ def sweep(network, rate, norms, sizes):
     }
 
 
-mlp = sweep(dense, 0.1, (None, "batch", "group"), budget.grid((2, 4, 8, 32)))
-cnn = sweep(convolutional, 0.2, ("batch", "group"), (2, 32))
-runs = train([*mlp.values(), *cnn.values()], data, seeds=range(budget.seeds))
+mlp = sweep(dense, 0.1, (None, "group", "batch"), trial.grid((2, 4, 8, 32)))
+cnn = sweep(convolutional, 0.2, ("group", "batch"), (2, 32))
+trial.train([*mlp.values(), *cnn.values()], trial.few_seeds)
 
 # %%
 # Accuracy against the batch size
@@ -87,53 +85,16 @@ runs = train([*mlp.values(), *cnn.values()], data, seeds=range(budget.seeds))
 # dense layer is estimated at half its size, as Keras leaves out the factor :math:`m/(m-1)`.
 # :ref:`sphx_glr_auto_examples_limitations_plot_22_train_inference.py` takes these apart.
 
-from bn_tutorial.evidence import interval, judge, record
-from bn_tutorial.figures import COLORS, effects, mark_sample, percent, spread
-from matplotlib.lines import Line2D
-
 POPULATION, MOVING = "test_accuracy_population", "test_accuracy"
-
-
-def draw(axes, recipes, norm, metric):
-    """Draw test accuracy against batch size: seeds, mean, 95 % interval."""
-    sizes = [size for name, size in recipes if name == norm]
-    finals = [runs.of(recipes[norm, size]).final(metric) for size in sizes]
-    values = [[final[seed] for final in finals] for seed in finals[0]]
-    style = "--" if metric == MOVING else "-"
-    spread(axes, sizes, values, color=COLORS[norm], linestyle=style, marker="o")
-
-
-figure, panels = plt.subplots(1, 2, figsize=(7.6, 4.2), sharey=True)
-for axes, recipes, title in (
-    (panels[0], mlp, "dense layers"),
-    (panels[1], cnn, "convolutions"),
-):
-    for norm in dict.fromkeys(name for name, _ in recipes):
-        draw(axes, recipes, norm, POPULATION)
-    draw(axes, recipes, "batch", MOVING)
-    axes.set_xscale("log", base=2)
-    ticks = sorted({size for _, size in recipes})
-    axes.set_xticks(ticks, [str(size) for size in ticks])
-    axes.minorticks_off()
-    axes.set(title=title, xlabel="images in a batch")
-panels[0].set_ylabel("test accuracy after the last epoch")
-panels[0].yaxis.set_major_formatter(percent)
-lines = [
-    Line2D([], [], color=COLORS[norm], ls=style, lw=2.2, label=label)
-    for norm, style, label in (
-        (None, "-", "without"),
-        ("group", "-", "group norm"),
-        ("batch", "-", "batch norm, population statistics"),
-        ("batch", "--", "batch norm, moving statistics"),
-    )
-]
-figure.legend(handles=lines, loc="outside lower center", ncols=2)
-mark_sample(figure, runs)
-figure.set_label(
-    "Test accuracy after the last epoch against the batch size, 2 to 32, of a dense network (left) "
-    "and a convolutional one (right): without a normaliser (dense only), with group normalisation, and "
-    "with batch normalisation read with population (solid) and moving statistics (dashed); a thin "
-    "line for each seed, a band for the 95 % interval."
+trial.against(
+    {"dense layers": mlp.values(), "convolutions": cnn.values()},
+    MOVING,
+    "batch_size",
+    xlabel="images in a batch",
+    alt="Test accuracy after the last epoch against the batch size, 2 to 32, of a dense network "
+    "(left) and a convolutional one (right): without a normaliser (dense only), with group "
+    "normalisation, and with batch normalisation read with population (solid) and moving "
+    "statistics (dashed).",
 )
 
 # %%
@@ -141,35 +102,35 @@ figure.set_label(
 # -----------------------
 # Each network against itself: accuracy at batch 2 minus accuracy at batch 32, with the same seed.
 
-
-def change(recipes, norm, metric=POPULATION):
-    """Return test accuracy at batch 2 minus that at batch 32, for each seed."""
-    few, many = (runs.of(recipes[norm, size]).final(metric) for size in (2, 32))
-    return {seed: few[seed] - many[seed] for seed in few}
+from bn_tutorial.evidence import interval
+from bn_tutorial.figures import COLORS
 
 
-rows = {
-    "dense, without": change(mlp, None),
-    "dense, group norm": change(mlp, "group"),
-    "dense, batch norm": change(mlp, "batch"),
-    "dense, batch norm, moving statistics": change(mlp, "batch", MOVING),
-    "convolutional, group norm": change(cnn, "group"),
-    "convolutional, batch norm": change(cnn, "batch"),
+def ends(recipes, norm, metric=POPULATION):
+    """Return test accuracy at batch 32 and at batch 2, by seed."""
+    return {str(b): trial.final(metric, recipes[norm, b]) for b in (32, 2)}
+
+
+def change(*network):
+    """Return test accuracy at batch 2 minus that at batch 32, by seed."""
+    accuracy = ends(*network)
+    return accuracy["2"] - accuracy["32"]
+
+
+networks = {
+    "dense, without": (mlp, None),
+    "dense, group norm": (mlp, "group"),
+    "dense, batch norm": (mlp, "batch"),
+    "dense, batch norm, moving statistics": (mlp, "batch", MOVING),
+    "convolutional, group norm": (cnn, "group"),
+    "convolutional, batch norm": (cnn, "batch"),
 }
-figure = effects(
-    {label: interval(row.values()) for label, row in rows.items()},
-    colors={
-        "dense, without": COLORS[None],
-        "dense, group norm": COLORS["group"],
-        "convolutional, group norm": COLORS["group"],
-    },
-)
-mark_sample(figure, runs)
-figure.set_label(
-    "Test accuracy at batch 2 minus that at batch 32, in percentage points, for the dense network "
-    "without a normaliser, with group and with batch normalisation (population and moving "
-    "statistics), and for the convolutional one with group and batch normalisation, each with its "
-    "95 % interval and a tick for every seed."
+trial.effects(
+    {name: interval(change(*network)) for name, network in networks.items()},
+    colors={name: COLORS[norm] for name, (_, norm, *_) in networks.items()},
+    alt="Test accuracy at batch 2 minus that at batch 32, in percentage points, for the dense "
+    "network without a normaliser, with group and with batch normalisation (population and moving "
+    "statistics), and for the convolutional one with group and batch normalisation.",
 )
 
 # %%
@@ -179,37 +140,16 @@ figure.set_label(
 # and corrected for being three (Holm, 1979); they read batch normalisation with population
 # statistics, the harder test for who says that it suffers.
 
-
-def ends(recipes, norm, metric=POPULATION):
-    """Return the two arms: test accuracy at batch 32 and at batch 2, for each seed."""
-    sizes = (32, 2)
-    return {str(b): runs.of(recipes[norm, b]).final(metric) for b in sizes}
-
-
-def changes(recipes):
-    """Return the two arms: the change with batch and with group normalisation."""
-    return {norm: change(recipes, norm) for norm in ("batch", "group")}
-
-
-verdicts = judge(
-    "small-batches",
+trial.judge(
     {
         "small-mlp": ends(mlp, "batch"),
         "small-cnn": ends(cnn, "batch"),
-        "small-group": changes(mlp),
+        "small-group": {norm: change(mlp, norm) for norm in ("batch", "group")},
         "small-mlp-moving": ends(mlp, "batch", MOVING),
         "small-without": ends(mlp, None),
-        "small-group-cnn": changes(cnn),
-    },
-    sample=data.is_sample,
+        "small-group-cnn": {norm: change(cnn, norm) for norm in ("batch", "group")},
+    }
 )
-for verdict in verdicts.values():
-    print(verdict, end="\n\n")
-
-# %%
-# In words, as written beforehand for these verdicts:
-
-print("\n".join(verdict.sentence for verdict in verdicts.values()))
 
 # %%
 # What this does *not* show
@@ -226,17 +166,4 @@ print("\n".join(verdict.sentence for verdict in verdicts.values()))
 
 steps = cnn["batch", 32].epochs * -(-convolutional.train_size // 32)
 print(f"The start's weight in that average: {0.99**steps:.0%} after {steps} steps.")
-seconds = sum(run.provenance["seconds"] for run in runs)
-print(f"The training behind this page took {seconds:.0f} s.")
-record(
-    "small-batches",
-    verdicts,
-    runs=runs,
-    seeds=budget.seeds,
-    epochs=dense.epochs,
-    images=dense.train_size,
-    images_convolutional=convolutional.train_size,
-    seconds=seconds,
-)
-
-# sphinx_gallery_thumbnail_number = 1
+trial.record(images_convolutional=convolutional.train_size)
