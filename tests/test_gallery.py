@@ -19,7 +19,6 @@ TO_DO = {
     "plot_13_gradient_flow",
     "plot_14_initialisation",
     "plot_22_train_inference",
-    "plot_24_recurrent",
     "plot_34_scale_invariance",
 }
 DONE = [path for path in SCRIPTS if path.stem not in TO_DO]

@@ -27,12 +27,11 @@ says how long it took.
 # statistics among all steps, or keep some *per step*. To share is right if all steps look alike.
 # Do they?
 
-from bn_tutorial import Recipe, build, load_cifar10, profile, train
+from bn_tutorial import Experiment, Recipe, build
 
-budget = profile()
-data = load_cifar10(budget.source)
+trial = Experiment("recurrent")
 for row in (0, 15, 31):
-    pixels = data.x_train[:1_000, row] / 255
+    pixels = trial.data.x_train[:1_000, row] / 255
     print(
         f"row {row + 1:2}: mean {pixels.mean():.3f}, standard deviation {pixels.std():.3f}"
     )
@@ -45,9 +44,10 @@ network = Recipe(
     model="gru",
     width=32,
     inputs="standardized",
-    epochs=min(budget.epochs, 4),
-    train_size=min(1_600, budget.subset),
-    validation=250,  # the test images are then looked at only once
+    epochs=min(trial.budget.epochs, 4),
+    train_size=min(1_600, trial.budget.subset),
+    # the test images are then looked at only once
+    validation=250,
 )
 arms = {
     "layer": network.but(norm="layer"),
@@ -79,15 +79,17 @@ for name, recipe in arms.items():
 # For statistics per step it is the rate of the shared ones.
 
 rates = {("without", few): 0.001}
-names = budget.grid(arms)
+names = trial.grid(arms)
 recipes = {
-    (name, size): arms[name].but(
-        batch_size=size, learning_rate=rates.get((name, size), 0.01)
-    )
-    for name in names
+    size: {
+        name: arms[name].but(
+            batch_size=size, learning_rate=rates.get((name, size), 0.01)
+        )
+        for name in names
+    }
     for size in sizes
 }
-runs = train(recipes.values(), data, seeds=range(budget.subset_seeds))
+trial.train([*recipes[few].values(), *recipes[many].values()])
 
 # %%
 # Accuracy, every seed
@@ -96,68 +98,37 @@ runs = train(recipes.values(), data, seeds=range(budget.subset_seeds))
 # is tested in two ways: with Keras's moving statistics (hollow), as in practice, and with
 # population statistics (filled).
 
-import matplotlib.pyplot as plt
-from bn_tutorial.evidence import interval, judge, record
-from bn_tutorial.figures import COLORS, INK, curve, mark_sample, percent
-from matplotlib.lines import Line2D
-
 MOVING, POPULATION = "test_accuracy", "test_accuracy_population"
-LABELS = {
+labels = {
     "without": "without",
     "layer": "layer norm",
     "batch": "batch norm, shared",
     "per step": "batch norm, per step",
 }
-rows = [name for name in LABELS if name in names]
-
-
-def final(name, size, metric=MOVING):
-    """Return the test accuracy after the last epoch, for each seed."""
-    return runs.of(recipes[name, size]).final(metric)
-
-
-figure, panels = plt.subplots(1, 2, figsize=(7.6, 3.6), sharex=True, sharey=True)
-for axes, size in zip(panels, sizes, strict=True):
-    for row, name in enumerate(rows):
-        color = COLORS[arms[name].norm]
-        readings = {POPULATION: (0, color)}
-        if arms[name].norm == "batch":
-            readings = {MOVING: (-0.17, "none"), POPULATION: (0.17, color)}
-        for metric, (shift, fill) in readings.items():
-            found = interval(final(name, size, metric).values())
-            at = [row + shift] * found.n
-            axes.plot(found.values, at, "|", color=color, markersize=9)
-            limits = (
-                axes.dataLim.frozen()
-            )  # a wide interval must not squeeze the dots
-            axes.plot([found.low, found.high], at[:2], color=color, lw=3, alpha=0.4)
-            axes.dataLim.set(limits)
-            axes.plot(
-                found.mean,
-                at[0],
-                "o",
-                color=color,
-                markersize=8,
-                markerfacecolor=fill,
-            )
-    axes.set(title=f"{size} images in a batch", xlabel="test accuracy")
-    axes.autoscale_view()
-    axes.xaxis.set_major_formatter(percent)
-    axes.grid(axis="y", visible=False)
-panels[0].set_yticks(range(len(rows)), [LABELS[name] for name in rows])
-panels[0].set_ylim(len(rows) - 0.5, -0.5)
-marker = {"color": INK, "marker": "o", "linestyle": "", "markersize": 8}
-lines = [
-    Line2D([], [], **marker, markerfacecolor="none", label="moving statistics"),
-    Line2D([], [], **marker, label="population statistics, or none needed"),
-]
-figure.legend(handles=lines, loc="outside lower center", ncols=2)
-mark_sample(figure, runs)
-figure.set_label(
-    "Test accuracy of the recurrent network with 4 (left) and 64 images in a batch (right), in a row "
-    "each: without a normaliser, with layer normalisation, and with batch normalisation, shared by "
-    "the steps or per step, read with moving (hollow) and population statistics (filled); the mean, "
-    "its 95 % interval and a tick for every seed."
+readings = {
+    None: [POPULATION],
+    "layer": [POPULATION],
+    "batch": [MOVING, POPULATION],
+}
+networks = {
+    f"{size} images in a batch": {
+        label: nets[name] for name, label in labels.items() if name in names
+    }
+    for size, nets in recipes.items()
+}
+rows = {
+    title: {
+        label: [(net, metric) for metric in readings[net.norm]]
+        for label, net in nets.items()
+    }
+    for title, nets in networks.items()
+}
+trial.dots(
+    rows,
+    across=True,
+    alt="Test accuracy of the recurrent network with 4 (left) and 64 images in a batch (right), in "
+    "a row each: without a normaliser, with layer normalisation, and with batch normalisation, "
+    "shared by the steps or per step, read with moving (hollow) and population statistics (filled).",
 )
 
 # %%
@@ -167,24 +138,15 @@ figure.set_label(
 # training images, in inference mode with population statistics. A slope depends on the learning
 # rate, so where the rates differ, it is not the normaliser's alone.
 
-figure, panels = plt.subplots(1, 2, figsize=(7.6, 3.6), sharey=True)
-for axes, size in zip(panels, sizes, strict=True):
-    for name in rows:
-        if name != "per step":
-            curve(axes, runs.of(recipes[name, size]), "fit_loss")
-    axes.set_title(f"{size} images in a batch")
-    axes.set_ylabel("training loss" if size == few else "")
-lines = [
-    Line2D([], [], color=COLORS[arms[name].norm], lw=2.2, label=LABELS[name])
-    for name in rows
-    if name != "per step"
-]
-figure.legend(handles=lines, loc="outside lower center", ncols=3)
-mark_sample(figure, runs)
-figure.set_label(
-    "Training loss against the epoch with 4 (left) and 64 images in a batch (right), without a "
-    "normaliser, with layer normalisation and with batch normalisation shared by the steps; a thin "
-    "line for each seed, a band for the 95 % interval."
+shared = {
+    title: {label: net for label, net in nets.items() if "per step" not in label}
+    for title, nets in networks.items()
+}
+trial.curves(
+    shared,
+    "fit_loss",
+    alt="Training loss against the epoch with 4 (left) and 64 images in a batch (right), without a "
+    "normaliser, with layer normalisation and with batch normalisation shared by the steps.",
 )
 
 # %%
@@ -194,32 +156,22 @@ figure.set_label(
 # with moving statistics as in practice, and corrected for being three (Holm, 1979).
 
 
-def compare(first, second, size, metric=MOVING):
-    """Return the two arms of a hypothesis, as far as this profile trains them."""
-    return {
-        name: final(name, size, metric) for name in (first, second) if name in names
-    }
+def compare(size, name, metric=MOVING):
+    """Return shared statistics and another arm, as far as this profile trains them."""
+    pair = ("batch", name) if name in names else ("batch",)
+    return {arm: trial.final(metric, recipes[size][arm]) for arm in pair}
 
 
-verdicts = judge(
-    "recurrent",
+trial.judge(
     {
-        "recurrent-small": compare("batch", "layer", few),
-        "recurrent-large": compare("batch", "layer", many),
-        "recurrent-step": compare("batch", "per step", many),
-        "recurrent-small-population": compare("batch", "layer", few, POPULATION),
-        "recurrent-large-population": compare("batch", "layer", many, POPULATION),
-        "recurrent-step-small": compare("batch", "per step", few, POPULATION),
-    },
-    sample=data.is_sample,
+        "recurrent-small": compare(few, "layer"),
+        "recurrent-large": compare(many, "layer"),
+        "recurrent-step": compare(many, "per step"),
+        "recurrent-small-population": compare(few, "layer", POPULATION),
+        "recurrent-large-population": compare(many, "layer", POPULATION),
+        "recurrent-step-small": compare(few, "per step", POPULATION),
+    }
 )
-for verdict in verdicts.values():
-    print(verdict, end="\n\n")
-
-# %%
-# In words, as written beforehand for these verdicts:
-
-print("\n".join(verdict.sentence for verdict in verdicts.values()))
 
 # %%
 # What this does *not* show
@@ -232,16 +184,4 @@ print("\n".join(verdict.sentence for verdict in verdicts.values()))
 # **Exercise.** Sharing helps because a batch of 4 has 32 rows each. Predict what a batch of 2 does
 # to either kind of batch normalisation, then change one line: ``few, many = sizes = 2, 64``.
 
-seconds = sum(run.provenance["seconds"] for run in runs)
-print(f"The training behind this page took {seconds:.0f} s.")
-record(
-    "recurrent",
-    verdicts,
-    runs=runs,
-    seeds=budget.subset_seeds,
-    epochs=network.epochs,
-    images=network.train_size,
-    seconds=seconds,
-)
-
-# sphinx_gallery_thumbnail_number = 1
+trial.record()
