@@ -11,6 +11,7 @@ from bn_tutorial.evidence import interval
 from bn_tutorial.evidence.measures import (
     at_equal_fit,
     by_layer,
+    by_step,
     fails,
     final,
     gap,
@@ -117,3 +118,12 @@ def test_each_seed_has_a_fit_of_its_own() -> None:
     assert found["without"].index.to_list() == found["batch"].index.to_list() == [0, 1, 2, 3]
     assert interval(found["batch"] - found["without"]).n == 4
     assert np.isfinite(found["batch"]).all()
+
+
+def test_what_is_measured_between_epochs_has_a_column_for_each_step() -> None:
+    runs = Runs([made_up(PLAIN, seed, step=[1, 5], distance=[seed, 0.5]) for seed in (3, 1)])
+    found = by_step(runs, "distance")
+    assert found.index.to_list() == [3, 1]
+    assert found[5].to_list() == [0.5, 0.5]
+    assert found.loc[3].to_dict() == {1: 3, 5: 0.5}
+    assert (found.index.name, found.columns.name) == ("seed", "step")

@@ -278,6 +278,43 @@ def test_a_history_with_a_value_more_than_epochs_begins_at_0_and_a_legend_may_ha
     assert figure.legends[0].get_title().get_text() == "networks"
 
 
+def test_histories_have_a_row_for_each_beginning_of_their_names() -> None:
+    counted = {
+        "step": [1.0, 10.0],
+        "accuracy/0.9": [0.1, 0.2],
+        "accuracy/batch": [0.3, 0.4],
+        "kl/0.9": [3.0, 2.0],
+    }
+    runs = Runs([made_up(net, seed, **counted) for net in (PLAIN, BATCH) for seed in (0, 1)])
+    figure = figures.histories(
+        runs,
+        {
+            title: {"moving": (net, "0.9"), "training mode": (net, "batch")}
+            for title, net in (("left", PLAIN), ("right", BATCH))
+        },
+        ylabel={"accuracy": "accuracy/", "divergence": "kl/"},
+        over="step", ylim=(0, 9), alt=ALT,
+    )  # fmt: skip
+    found = figure.data
+    for title in ("left", "right"):
+        for label, kind, ys in (
+            ("moving", "accuracy", [0.1, 0.2]),
+            ("moving", "divergence", [3, 2]),
+            ("training mode", "accuracy", [0.3, 0.4]),
+            ("training mode", "divergence", []),
+        ):
+            one = rows(figure, label, panel=title, y_axis=kind)
+            assert one.y.to_list() == pytest.approx(ys)
+    assert set(found.x_axis) == {"step"}
+    seen = [axes.get_title("left") for axes in figure.axes]
+    assert seen == ["left", "right"] * 2
+    labels = [(axes.get_xlabel(), axes.get_ylabel()) for axes in figure.axes]
+    assert labels == [("", "accuracy"), ("", ""), ("step", "divergence"), ("step", "")]
+    assert figure.axes[2].get_ylim() == figure.axes[3].get_ylim() == (0, 9)
+    assert figure.axes[0].get_ylim() != (0, 9)
+    assert figure.axes[0].yaxis.get_major_formatter()(0.25) == "25%"
+
+
 def test_a_geometric_mean_has_no_interval() -> None:
     shown = {"": {"loss": (PLAIN, "loss")}}
     figure = figures.histories(RUNS, shown, ylabel="loss", mean="geometric", alt=ALT)

@@ -111,6 +111,26 @@ def by_layer(runs: Runs, name: str) -> pd.DataFrame:
     return pd.DataFrame(values, pd.Index([run.seed for run in runs], name="seed"), layers)
 
 
+def by_step(runs: Runs, name: str) -> pd.DataFrame:
+    """Return the course of what an engine measured between epochs.
+
+    Parameters
+    ----------
+    runs : Runs
+        Of one recipe, whose histories count the ``step``.
+    name : str
+        The measure.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row for each seed, a column for each step at which it was measured.
+    """
+    steps = pd.Index(next(iter(runs)).history["step"], name="step")
+    seeds = pd.Index([run.seed for run in runs], name="seed")
+    return pd.DataFrame([run.history[name] for run in runs], seeds, steps)
+
+
 # Two networks where they fit the training images equally well
 
 

@@ -172,7 +172,7 @@ def histories(
     trial: Trained,
     shown: Mapping[str, Mapping[str, tuple[Drawn, Measure]]],
     *,
-    ylabel: str,
+    ylabel: str | Mapping[str, str],
     over: str = "epoch",
     log: str = "",
     mean: Mean = "arithmetic",
@@ -193,8 +193,9 @@ def histories(
     shown : mapping
         ``shown[title][label]`` is a pair: a recipe (or runs of one), and a name in its history or
         a measure of the runs.
-    ylabel : str
-        What is measured.
+    ylabel : str or mapping of str to str
+        What is measured. A mapping makes rows of panels and says how their names in the history
+        begin: in a row with ``"kl/"`` what is called ``"0.9"`` is ``kl/0.9``, if there is one.
     over : str
         What it is drawn over: ``epoch``, or what the history counts under that name.
     log : str
@@ -209,7 +210,7 @@ def histories(
     levels : mapping of str to float, optional
         Dotted lines across all panels, by what they are.
     ylim : tuple of float, optional
-        The ends of the vertical axis.
+        The ends of the vertical axis, in the last row.
     legend : bool or str
         Whether there is a legend; a text is its title.
     size : tuple of float, optional
@@ -222,13 +223,19 @@ def histories(
     NumberedFigure
         The figure, with its numbers in ``data``.
     """
-    size, columns = size or (7.6, 4.2), len(shown)
-    with panels(trial, (1, columns), alt=alt, size=size, legend=legend, sharey=True) as drawn:
-        for panel, (title, group) in zip(drawn, shown.items(), strict=True):
+    rows = ylabel if isinstance(ylabel, Mapping) else {ylabel: ""}
+    cells = [(*row, *column) for row in rows.items() for column in shown.items()]
+    layout: dict[str, Any] = {"legend": legend, "sharex": "col", "sharey": "row"}
+    size = size or (7.6, 2.8 + 1.4 * len(rows))
+    with panels(trial, (len(rows), len(shown)), alt=alt, size=size, **layout) as drawn:
+        for panel, (name, begins, title, group) in zip(drawn, cells, strict=True):
             for label, (one, measure) in group.items():
                 runs = runs_of(trial, one)
+                named = measure if callable(measure) else begins + measure
+                if begins and named not in next(iter(runs)).history:
+                    continue
                 look = {"color": COLORS[runs.recipes[0].norm], **(styles or {}).get(label, {})}
-                x = panel.course(label, runs, measure, over=over, mean=mean, **look)
+                x = panel.course(label, runs, named, over=over, mean=mean, **look)
             finely = np.geomspace(max(x[0], 1), x[-1], 200)
             dashed = {"color": INK, "linestyle": "--", "linewidth": 1.2}
             for series, predict in (theory or {}).items():
@@ -236,9 +243,12 @@ def histories(
                 panel.name(series.partition(",")[0], **dashed)
             for series, value in (levels or {}).items():
                 panel.level(value, series=series, linestyle=":", linewidth=1.2)
-            scales = {f"{axis}scale": "log" for axis in log}
-            panel.axes.set(title=title, **scales)
-        drawn[0].axes.set(ylabel=ylabel, **({"ylim": ylim} if ylim else {}))
+            panel.axes.set(ylabel=name, **{f"{axis}scale": "log" for axis in log})
+            panel.axes.set_title(title, visible=panel in drawn[: len(shown)])
+            if "accuracy" in name:
+                panel.shares("y")
+            panel.axes.label_outer()
+        drawn[-1].axes.set(**({"ylim": ylim} if ylim else {}))
     return finished()
 
 
