@@ -406,6 +406,34 @@ def test_a_run_that_diverged_counts_as_said() -> None:
     assert rows(figure, "without").y.to_list()[1] == 0.1
 
 
+def test_few_values_stand_side_by_side_beside_a_theory() -> None:
+    large = BATCH.but(batch_size=128)
+    runs = Runs(
+        made_up(net, seed, ratio=[0.1, base + seed])
+        for net, base, seeds in ((BATCH, 1, 3), (large, 10, 2))
+        for seed in range(seeds)
+    )
+    figure = figures.against(
+        runs, {"": {"one": [BATCH, large], "other": [large]}}, "ratio", "batch_size", dots=True,
+        ylabel="variance", styles={"other": {"color": INK, "marker": "s"}},
+        theory={"theory": lambda size: size - 1}, alt=ALT,
+    )  # fmt: skip
+    assert legend(figure) == ["one", "other", "theory"]
+    shift = 1.15**0.5
+    means = rows(figure, "one", "points")
+    assert means.x.to_list() == pytest.approx([32 / shift, 128 / shift], rel=1e-5)
+    assert means.y.to_list() == [2, 10.5]
+    assert rows(figure, "one, seed 1", "points").y.to_list() == [2, 11]
+    assert rows(figure, "one, seed 2", "points").y.to_list() == [3]  # the other has two seeds
+    assert rows(figure, "other", "points").x.to_list() == pytest.approx([128 * shift], rel=1e-5)
+    theory = rows(figure, "theory")
+    assert theory.y.to_numpy() == pytest.approx(theory.x.to_numpy() - 1, rel=1e-4)
+    (axes,) = figure.axes
+    assert (axes.get_ylabel(), axes.get_ylim()[0]) == ("variance", 0)
+    assert {line.get_marker() for line in axes.lines} == {"_", "o", "s", "None"}
+    assert str(figure.get_label()).endswith("A tick for each seed, a larger mark for their mean.")
+
+
 def test_layers_are_averaged_over_epochs_and_seeds() -> None:
     figure = figures.by_layer(
         DEEP, {"net": PLAIN, "norm": BATCH}, "shift", ylabel="shift", names=[1, 2, "out"], alt=ALT

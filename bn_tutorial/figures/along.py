@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -44,10 +45,13 @@ def against(
     x: str | Callable[[Recipe], float],
     *,
     xlabel: str = "",
+    ylabel: str = "",
     population: bool = True,
     styles: Styles | None = None,
     reference: Mapping[str, Drawn] | None = None,
     levels: Mapping[str, float] | None = None,
+    theory: Mapping[str, Callable[[Any], Any]] | None = None,
+    dots: bool = False,
     diverged: float = np.nan,
     size: tuple[float, float] | None = None,
     alt: str,
@@ -65,8 +69,8 @@ def against(
         A name in a run's history; several get a row each.
     x : str or callable
         What was varied: a field of the recipes, or what computes it from a recipe.
-    xlabel : str
-        What was varied, in words, where its name will not do.
+    xlabel, ylabel : str
+        What was varied and what is measured, in words, where their names will not do.
     population : bool
         As for `curves`; both readings are drawn if nothing is said.
     styles : mapping of str to mapping, optional
@@ -75,6 +79,11 @@ def against(
         What `x` does not apply to: drawn across the panel.
     levels : mapping of str to float, optional
         Lines across all panels, by what they are.
+    theory : mapping of str to callable, optional
+        What is predicted as a function of what was varied, by its name.
+    dots : bool
+        Whether labels stand side by side, without lines between what was varied: for few values
+        beside a theory. The vertical axis begins at 0 then.
     diverged : float
         What counts where a run diverged.
     size : tuple of float, optional
@@ -103,10 +112,14 @@ def against(
                 ticks.update(at)
                 recipe = runs[0].recipes[0]
                 look = {"color": COLORS[recipe.norm], **(styles or {}).get(label, {})}
+                aside = 1.15 ** ([*lines].index(label) - (len(lines) - 1) / 2)
                 for name in readings_of(recipe, metric, population):
                     values = pd.DataFrame([final(found, name) for found in runs]).T.fillna(diverged)
                     dashed = {"linestyle": "--"} if is_moving(recipe, name) else {}
                     series = series_name(label, recipe, name, population)
+                    if dots:
+                        _dots(panel, series, aside * np.array(at), values, look)
+                        continue
                     seeds = [*values.index]
                     drawn_as = look | dashed
                     panel.seeds(
@@ -118,15 +131,27 @@ def against(
                 _across(panel, label, runs_of(trial, other), metric)
             for series, value in (levels or {}).items():
                 panel.level(value, series=series)
+            finely = np.geomspace(0.9 * min(ticks), 1.1 * max(ticks), 100)
+            for series, predict in (theory or {}).items():
+                panel.line(
+                    series,
+                    finely,
+                    predict(finely),
+                    color=INK,
+                    linestyle="--",
+                    linewidth=1.2,
+                    zorder=1,
+                )
             panel.axes.set_title(title)
             panel.ticks("x", sorted(ticks), log=2)
             if index >= len(drawn) - columns:
                 panel.axes.set_xlabel(xlabel)
             if index % columns == 0:
-                when = (
-                    " after the last epoch" if rows == 1 else ""
-                )  # which a low panel has no room for
-                panel.axes.set_ylabel(metric_name(metric, recipe) + when)
+                # a low panel has no room for it
+                when = " after the last epoch" if rows == 1 else ""
+                panel.axes.set_ylabel(ylabel or metric_name(metric, recipe) + when)
+            if dots:
+                panel.axes.set_ylim(bottom=0)
             if "accuracy" in metric:
                 panel.shares("y")
     return finished()
@@ -308,3 +333,14 @@ def _across(panel: Panel, label: str, runs: Runs, metric: str) -> None:
     panel.level(found.mean, series=label, color=color, linewidth=2.2)
     panel.name(label, color=color)
     panel.span(label, found.low, found.high, color=color)
+
+
+def _dots(panel: Panel, series: str, x: Any, values: pd.DataFrame, look: Mapping[str, Any]) -> None:
+    """Draw a tick for every seed, of which places may have different ones, and their mean."""
+    mark = {"marker": "o", "markersize": 7, **look, "linestyle": ""}
+    for seed, row in values.iterrows():
+        there = row.notna().to_numpy()
+        tick = mark | {"marker": "_", "markersize": 9}
+        panel.line(f"{series}, seed {seed}", x[there], row[there], legend=False, **tick)
+    panel.line(series, x, values.mean(), **mark)
+    panel.marks["a tick for each seed"] = panel.marks["a larger mark for their mean"] = None
