@@ -18,7 +18,6 @@ TO_DO = {
     "plot_11_learning_rate",
     "plot_13_gradient_flow",
     "plot_14_initialisation",
-    "plot_22_train_inference",
     "plot_34_scale_invariance",
 }
 DONE = [path for path in SCRIPTS if path.stem not in TO_DO]
