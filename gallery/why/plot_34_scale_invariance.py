@@ -45,10 +45,9 @@ adam = {
 }
 networks = [*sgd.values(), *adam.values(), plain]
 none, middle = sgd["0%"], [*sgd.values()][len(decays) // 2]
+many_seeds = range(2 * budget.subset_seeds)
 trial.train(networks, trial.few_seeds, engine=observe.weight_geometry)
-trial.train(
-    [none, middle], range(2 * budget.subset_seeds), engine=observe.weight_geometry
-)
+trial.train([none, middle], many_seeds, engine=observe.weight_geometry)
 
 # %%
 # A kernel's size does not matter to the network
