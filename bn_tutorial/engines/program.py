@@ -325,8 +325,7 @@ def optimiser(recipe: Recipe, decay: Any, variables: list[Any]) -> keras.optimiz
 def suits_xla(recipe: Recipe) -> bool:
     """Return whether XLA makes a network faster.
 
-    On a CPU, it does so for dense and recurrent networks, and makes convolutions many times
-    slower.
+    On a CPU, it does so for dense and recurrent ones, and makes convolutions many times slower.
     """
     return bool(GPUS) or recipe.model != "cnn"
 

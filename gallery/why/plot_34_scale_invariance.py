@@ -43,11 +43,10 @@ adam = {
     f"{100 * RATE * d:g}%": adamw.but(weight_decay=d * RATE / ADAM_RATE)
     for d in (decays[0], decays[-1])
 }
-networks = [*sgd.values(), *adam.values(), plain]
 none, middle = sgd["0%"], [*sgd.values()][len(decays) // 2]
-many_seeds = range(2 * budget.subset_seeds)
-trial.train(networks, trial.few_seeds, engine=observe.weight_geometry)
-trial.train([none, middle], many_seeds, engine=observe.weight_geometry)
+many, measure = range(2 * budget.subset_seeds), observe.weight_geometry
+trial.train([*sgd.values(), *adam.values(), plain], trial.few_seeds, engine=measure)
+trial.train([none, middle], many, engine=measure)
 
 # %%
 # A kernel's size does not matter to the network
