@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, TypeVar, overload
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Concatenate, ParamSpec, TypeVar, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -18,19 +18,34 @@ from bn_tutorial.evidence.measures import Drawn, Measure, runs_of
 from bn_tutorial.evidence.records import record
 from bn_tutorial.evidence.verdicts import Verdict, judge
 from bn_tutorial.figures import along, canvas, compared, computed, maps, over_epochs
+from bn_tutorial.figures.canvas import NumberedFigure
 from bn_tutorial.recipe import Recipe
 from bn_tutorial.settings import Profile, profile
 from bn_tutorial.training.runs import Run, Runs
 from bn_tutorial.training.sweep import train
 
 T = TypeVar("T")
+P = ParamSpec("P")
+
+
+def _shown(
+    draw: Callable[Concatenate[Any, P], NumberedFigure],
+) -> Callable[Concatenate[Experiment, P], None]:
+    """Return a plot as a method, which returns nothing: a notebook would show the figure twice."""
+
+    @functools.wraps(draw)
+    def method(self: Experiment, /, *args: P.args, **kwargs: P.kwargs) -> None:
+        draw(self, *args, **kwargs)
+
+    return method
 
 
 class Experiment:
     """One question under trial: it trains, draws, judges and records.
 
     Every run that it trained is in it, so that figures know their sample, and the record knows
-    seeds, epochs, seconds and provenance. Its plots are the functions of `bn_tutorial.figures`.
+    seeds, epochs, seconds and provenance. Its plots are the functions of `bn_tutorial.figures`, which
+    return a figure with its numbers; the methods show it and return nothing.
 
     Parameters
     ----------
@@ -40,13 +55,21 @@ class Experiment:
         How much may be trained; the profile that ``BN_TUTORIAL_PROFILE`` names if nothing is said.
     data : Dataset, optional
         The images; those of the budget if nothing is said, loaded when they are first needed.
+
+    Attributes
+    ----------
+    verdicts : dict of str to Verdict
+        What `judge` found, by the hypotheses' ids.
     """
 
-    against, batch_size_grid, by_layer = along.against, over_epochs.batch_size_grid, along.by_layer
-    curves, dots, effects = over_epochs.curves, compared.dots, compared.effects
-    heatmaps, learning_curves, lines = maps.heatmaps, over_epochs.learning_curves, computed.lines
-    histories, ranges, ratios = over_epochs.histories, over_epochs.ranges, compared.ratios
-    panels, trajectories = canvas.panels, along.trajectories
+    panels = canvas.panels
+    against, by_layer = _shown(along.against), _shown(along.by_layer)
+    trajectories, dots = _shown(along.trajectories), _shown(compared.dots)
+    effects, ratios = _shown(compared.effects), _shown(compared.ratios)
+    heatmaps, lines = _shown(maps.heatmaps), _shown(computed.lines)
+    batch_size_grid, curves = _shown(over_epochs.batch_size_grid), _shown(over_epochs.curves)
+    histories, ranges = _shown(over_epochs.histories), _shown(over_epochs.ranges)
+    learning_curves = _shown(over_epochs.learning_curves)
 
     def __init__(
         self, name: str, *, budget: Profile | None = None, data: Dataset | None = None
@@ -219,10 +242,8 @@ class Experiment:
         pixel_mean, pixel_std = images.mean(axis=(0, 1, 2)), images.std(axis=(0, 1, 2))
         return np.asarray((images[:count] - pixel_mean) / pixel_std, np.float32)
 
-    def judge(
-        self, measured: Mapping[str, Mapping[str, Any]], *, of: str = ""
-    ) -> dict[str, Verdict]:
-        """Hold what was measured against the registered hypotheses; print and keep the verdicts.
+    def judge(self, measured: Mapping[str, Mapping[str, Any]], *, of: str = "") -> None:
+        """Hold what was measured against the registered hypotheses; print and keep the `verdicts`.
 
         Parameters
         ----------
@@ -231,11 +252,6 @@ class Experiment:
         of : str
             The experiment under which the hypotheses are registered, if it is another one. Then
             only those measured are judged.
-
-        Returns
-        -------
-        dict of str to Verdict
-            By the hypotheses' ids, as `bn_tutorial.evidence.judge` returns them.
         """
         verdicts = judge(of or self.name, measured, sample=self.data.is_sample)
         self.verdicts |= {name: verdicts[name] for name in (measured if of else verdicts)}
@@ -243,7 +259,6 @@ class Experiment:
         these = "these verdicts" if len(self.verdicts) > 1 else "this verdict"
         print(f"\nIn words, as written beforehand for {these}:\n")
         print("\n".join(verdict.sentence for verdict in self.verdicts.values()))
-        return self.verdicts
 
     def record(self, **own: object) -> None:
         """Store the verdicts and what pages may quote, and print how long the training took.

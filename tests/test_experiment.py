@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -153,7 +154,8 @@ def test_it_prints_and_records_its_verdicts(
     trial.train([PLAIN, BATCH])
     trial.train(PLAIN.but(epochs=5, train_size=None), trial.few_seeds)
     arms = {"without": dict.fromkeys(range(5), 0.1), "batch": dict.fromkeys(range(5), 0.3)}
-    found = trial.judge({"gap": arms})
+    trial.judge({"gap": arms})
+    found = trial.verdicts
     assert found["gap"].word == "supported"
     trial.record(growth=np.float64(2.5))
     printed = capsys.readouterr().out
@@ -174,7 +176,8 @@ def test_the_sample_gives_no_verdict(tiny: Dataset, monkeypatch: pytest.MonkeyPa
         "trial", budget=PROFILES["smoke"], data=dataclasses.replace(tiny, is_sample=True)
     )
     arms = {"without": {0: 0.1, 1: 0.1}, "batch": {0: 0.3, 1: 0.3}}
-    assert trial.judge({"gap": arms})["gap"].reason == "this is the bundled sample"
+    trial.judge({"gap": arms})
+    assert trial.verdicts["gap"].reason == "this is the bundled sample"
 
 
 def test_rounds_are_no_seeds(trial: Experiment) -> None:
@@ -197,10 +200,20 @@ def test_another_experiment_s_hypothesis_is_judged_by_itself(
     monkeypatch.setattr(verdicts, "hypotheses", lambda: elsewhere)
     trial.train(PLAIN)
     values = trial.final("loss", PLAIN)
-    found = trial.judge({"gap": {"without": values, "batch": values}}, of="elsewhere")
+    trial.judge({"gap": {"without": values, "batch": values}}, of="elsewhere")
+    found = trial.verdicts
     assert list(found) == ["gap"]
     trial.record()
     assert quote("trial.gap") == found["gap"].word
+
+
+def test_a_notebook_would_show_no_figure_twice(trial: Experiment) -> None:
+    plain = Recipe(epochs=2)
+    trial.train([plain])
+    shown = plt.get_fignums()
+    assert trial.curves([plain], "loss", alt="Loss.") is None
+    assert len(plt.get_fignums()) == len(shown) + 1
+    plt.close("all")
 
 
 def test_its_plots_are_those_that_are_counted_as_plotting() -> None:

@@ -120,7 +120,7 @@ from bn_tutorial.evidence.measures import roughness
 
 final, MOVING, POPULATION = trial.final, "val_accuracy", "val_accuracy_population"
 with_both = {"without": plain, "batch": normalized}
-verdicts = trial.judge(
+trial.judge(
     {
         "fits-faster": final("accuracy", **with_both),
         "notebook-curve": final(MOVING, **with_both),
@@ -153,7 +153,7 @@ labels = {
     "beyond-inputs": "with BN − without, standardised pixels",
 }
 trial.effects(
-    {label: verdicts[name].effect for name, label in labels.items()},
+    {label: trial.verdicts[name].effect for name, label in labels.items()},
     alt="Six effects on the final test accuracy, in percentage points; a grey band marks effects "
     "below one point.",
 )
