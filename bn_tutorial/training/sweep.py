@@ -37,8 +37,8 @@ from bn_tutorial.training.store import RunStore
 #: Seeds trained in one program; an interruption loses all of them.
 MAX_SEEDS_TOGETHER = 16
 
-#: Seconds of training for which it is worth to start worker processes.
-WORTH_WORKERS = 10
+#: Seconds of training from which on it is worth to start worker processes, which takes ten of each.
+WORTH_WORKERS = 20
 
 #: Seconds between two looks at whether somebody pressed Ctrl-C.
 LOOK = 0.2
