@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NoReturn
 
 import numpy as np
@@ -342,7 +343,10 @@ def test_workers_are_started_if_there_is_enough_to_do(
 def test_an_engine_that_workers_cannot_import_trains_here(
     tiny: Dataset, store: RunStore, asked: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engines.counted, "__module__", "__main__")  # as in a user's script
+    script = ModuleType("__main__")  # a user's, whatever runs these tests
+    script.__file__ = engines.__file__
+    monkeypatch.setitem(sys.modules, "__main__", script)
+    monkeypatch.setattr(engines.counted, "__module__", "__main__")
     many = [Recipe(batch_size=10, width=width) for width in range(1, 9)]
     assert len(train(many, tiny, store=store, engine=engines.counted)) == 8
     assert asked == []
