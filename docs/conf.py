@@ -52,7 +52,11 @@ extensions = [
     "bn_downloads",
     "bn_theme",
 ]
-exclude_patterns = ["_build", "**/*.ipynb", "scaling/measured.md"]  # downloads; a table that a page has
+exclude_patterns = [
+    "_build",
+    "**/*.ipynb",
+    "scaling/measured.md",
+]  # downloads; a table that a page has
 nitpicky = numfig = True
 nitpick_ignore = [("py:class", f"collections.abc.{name}") for name in ("Callable", "Mapping")]
 bibtex_bibfiles = ["references.bib"]
