@@ -52,11 +52,8 @@ extensions = [
     "bn_downloads",
     "bn_theme",
 ]
-exclude_patterns = [
-    "_build",
-    "**/*.ipynb",
-    "scaling/measured.md",
-]  # downloads; a table that a page has
+# sphinx-gallery's notebooks are downloads, and the table is a part of a page
+exclude_patterns = ["_build", "**/*.ipynb", "scaling/measured.md"]
 nitpicky = numfig = True
 nitpick_ignore = [("py:class", f"collections.abc.{name}") for name in ("Callable", "Mapping")]
 bibtex_bibfiles = ["references.bib"]
