@@ -159,7 +159,7 @@ def test_what_looks_at_training_does_not_count_for_training_alone() -> None:
     for name in ("backend", "layers", "models", "statistics"):
         assert module(f"networks.{name}") in used
     assert {module("data.dataset"), module("recipe"), module("engines.program")} <= set(used)
-    for name in ("engines.probes", "training.sweep", "settings", "figures.plots"):
+    for name in ("engines.probes", "training.sweep", "settings", "figures.panel"):
         assert module(name) not in used
     assert module("engines.probes") in closure(observe.__name__)
 

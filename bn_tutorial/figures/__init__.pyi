@@ -5,7 +5,6 @@ from . import computed as computed
 from . import maps as maps
 from . import over_epochs as over_epochs
 from . import panel as panel
-from . import plots as plots
 from . import shown as shown
 from . import style as style
 from . import svg as svg
@@ -28,9 +27,6 @@ from .over_epochs import histories as histories
 from .over_epochs import learning_curves as learning_curves
 from .over_epochs import ranges as ranges
 from .panel import Panel as Panel
-from .plots import curve as curve
-from .plots import legend as legend
-from .plots import spread as spread
 from .style import COLORS as COLORS
 from .style import INK as INK
 from .style import INK_DARK as INK_DARK
