@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,6 +26,13 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for variable in ("BN_TUTORIAL_CIFAR10", "BN_TUTORIAL_DASK"):
         monkeypatch.delenv(variable, raising=False)
     return folder
+
+
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    """Draw the weights that no recipe seeds alike in every run of the suite."""
+    if keras := sys.modules.get("keras"):  # most tests of the rest do without TensorFlow
+        keras.utils.set_random_seed(0)
 
 
 @pytest.fixture(scope="session")

@@ -18,10 +18,11 @@ layers = keras.layers
 SHAPE = (8, 8, 3)
 
 
-def disturb(model: keras.Model) -> keras.Model:
-    """Give every weight another value than that of the beginning."""
+def disturb(model: keras.Model, kept: keras.layers.Layer | None = None) -> keras.Model:
+    """Give every weight but those of `kept` another value than that of the beginning."""
     random = np.random.default_rng(0)
-    for weight in model.weights:
+    spared = {weight.path for weight in kept.weights} if kept else set()
+    for weight in [one for one in model.weights if one.path not in spared]:
         values = random.uniform(-1, 1, weight.shape)
         weight.assign(0.5 + np.abs(values) if "variance" in weight.name else values)
     return model
@@ -184,7 +185,8 @@ def adapted(inside: bool = False) -> keras.Model:
     first = layers.Normalization()
     first.adapt(50 + 10 * images(64))
     first = keras.Sequential([first]) if inside else first
-    return keras.Sequential([layers.Input(SHAPE), first, layers.Dense(4), bn(), layers.ReLU()])
+    rest = [layers.Dense(4), bn(), layers.ReLU()]
+    return disturb(keras.Sequential([layers.Input(SHAPE), first, *rest]), kept=first)
 
 
 def always_dropping() -> keras.Model:
