@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 from collections.abc import Iterator
@@ -10,7 +11,8 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from bn_tutorial.bench import floor, speed
+from bn_tutorial.bench import floor, speed, unit
+from bn_tutorial.bench.apart import apart
 from bn_tutorial.bench.floor import EPSILON, FIRST, SECOND, epochs_of, operands, work
 from bn_tutorial.bench.speed import Benchmark, Measurement, interleave
 from bn_tutorial.data.dataset import Dataset
@@ -189,6 +191,33 @@ def test_the_floor_trains_whole_epochs_of_the_data(
     assert asked == [*2 * [(32, 3, 4)], *2 * [(50, 2, 0)]]
 
 
+# The unit.
+
+
+def test_the_unit_is_six_runs_of_ten_epochs_with_all_cores(
+    tiny: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def timed(
+        function: Any, recipes: list[Recipe], data: Dataset, threads: int
+    ) -> list[list[float]]:
+        assert (function, data, threads) == (unit.epochs, tiny, os.cpu_count())
+        assert {recipe.epochs for recipe in recipes} == {2}
+        assert [(recipe.norm, recipe.batch_size) for recipe in recipes] == [
+            (None, 32), *(("batch", size) for size in (32, 64, 128, 256)),
+        ]  # fmt: skip
+        return [[10.0, 1.0], [10.0, 2.0], *3 * [[10.0, 0.0]]]
+
+    monkeypatch.setattr(unit, "apart", timed)
+    assert unit.unit(tiny) == 6 * 10 + 9 * (1 + 2 * 2)
+
+
+def test_what_runs_apart_has_an_environment_of_its_own_and_may_print() -> None:
+    assert apart(os.getenv, "TF_NUM_INTRAOP_THREADS", threads=3) == "3"
+    assert apart(os.getenv, "COLOUR", threads=1, COLOUR="red") == "red"
+    assert apart(print, "the answer is None", threads=1) is None
+    assert apart(os.getpid, threads=1) != os.getpid()
+
+
 # The whole.
 
 
@@ -209,6 +238,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     measured = speed.interleave
     monkeypatch.setattr(notebook, "fit", fake("notebook", 4.0))
     monkeypatch.setattr(single, "fit", fake("library", 2.0))
+    monkeypatch.setattr(unit, "unit", lambda data, report: 17.0)
     monkeypatch.setattr(floor, "operands", lambda recipe, data: ())
     monkeypatch.setattr(
         floor, "epochs_of", lambda _, images, epochs: clock.candidate("floor", epochs, each=0.5)
@@ -269,7 +299,11 @@ def test_the_real_candidates(real: tuple[Benchmark, list[str]]) -> None:
     assert [line.partition(":")[0] for line in lines] == [
         "baseline, batch size 32, epoch 1 of 2",
         "baseline, batch size 32, epoch 2 of 2",
+        "the notebook, epochs 2",
+        "the notebook, batch norm, epochs 2",
+        *(f"the notebook, batch norm, batch size {size}, epochs 2" for size in (64, 128, 256)),
     ]
+    assert result.unit > 0
 
 
 def test_the_result_is_json_and_says_what_it_was_made_with(
@@ -300,13 +334,23 @@ def test_the_table_fits_a_terminal() -> None:
         data={"source": "npm", "digest": "0", "sample": False}, device="cpu", cores=2,
         versions={"keras": "3.14.0"}, created="2026-11-29T12:00:00+00:00",
     )  # fmt: skip
-    result = Benchmark((measured,), 2, made, 2_500_000_000)
+    result = Benchmark((measured,), 2, 912.3, made, 2_500_000_000)
     console = Console(width=80)
     with console.capture() as capture:
         console.print(speed.table(result))
     shown = capture.get()
     assert "…" not in shown
-    for text in ("batch norm", "256", "223.40", "47.25", "20.00", "4.73", "2.36", "2.5 GB"):
+    for text in (
+        "batch norm",
+        "256",
+        "223.40",
+        "47.25",
+        "20.00",
+        "4.73",
+        "2.36",
+        "2.5 GB",
+        "912 s",
+    ):
         assert text in shown
     assert "(4.00–5.55)" in shown
     assert "mean nothing" not in shown

@@ -540,6 +540,7 @@ def benched(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         return speed.Benchmark(
             (speed.Measurement(None, 8, {"notebook": [6.0], "library": [2.0], "floor": [1.0]}),),
             epochs=1,
+            unit=900.0,
             provenance=MADE,
             peak_memory=None,
         )

@@ -1,3 +1,4 @@
 from . import agreement as agreement
 from . import floor as floor
 from . import speed as speed
+from . import unit as unit

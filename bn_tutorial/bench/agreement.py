@@ -2,26 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import pickle
-import subprocess
-import sys
 from collections.abc import Mapping
 
+from bn_tutorial.bench.apart import apart
 from bn_tutorial.data.dataset import Dataset
 from bn_tutorial.engines import lockstep
 from bn_tutorial.engines.batches import epoch_order
 from bn_tutorial.engines.program import Workbench
 from bn_tutorial.recipe import Recipe
-
-#: What a process runs to compute a loss for another one.
-_SCRIPT = """
-import pickle, sys
-from bn_tutorial.bench.agreement import first_loss
-from bn_tutorial.engines.program import Workbench
-recipe, data, seed = pickle.load(sys.stdin.buffer)
-print(first_loss(Workbench(data), recipe, seed))
-"""
 
 #: By how much, relatively, the loss of the first epoch may differ between two ways.
 TOLERANCE = 1e-4
@@ -60,16 +48,7 @@ def first_losses(recipe: Recipe, data: Dataset, seed: int = 0) -> dict[str, floa
             "in lockstep with two other seeds": together[seed]["loss"],
         }
     for threads, way in ((1, "on the CPU, one thread"), (2, "on the CPU, two threads")):
-        # TensorFlow reads these only when it starts
-        variables = {"TF_NUM_INTRAOP_THREADS": str(threads), "CUDA_VISIBLE_DEVICES": "-1"}
-        answer = subprocess.run(
-            [sys.executable, "-c", _SCRIPT],
-            check=True,
-            env={**os.environ, **variables},
-            input=pickle.dumps((recipe, data, seed)),
-            stdout=subprocess.PIPE,
-        )
-        losses[way] = float(answer.stdout.split()[-1])
+        losses[way] = apart(alone, recipe, data, seed, threads=threads, CUDA_VISIBLE_DEVICES="-1")
     return losses
 
 
@@ -91,6 +70,12 @@ def first_loss(bench: Workbench, recipe: Recipe, seed: int = 0, jit: bool = True
     order = epoch_order(seed, 0, len(train[1]))
     loss, _ = program.train(recipe.batch_size)(*train, order, *bench.pixel_statistics(recipe))
     return float(loss)
+
+
+def alone(recipe: Recipe, data: Dataset, seed: int) -> float:
+    """Return `first_loss` with a bench of its own."""
+    with Workbench(data) as bench:
+        return first_loss(bench, recipe, seed)
 
 
 def differences(losses: Mapping[str, float]) -> dict[str, float]:

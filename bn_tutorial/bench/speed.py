@@ -19,7 +19,7 @@ from typing import Any
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from bn_tutorial.bench import floor
+from bn_tutorial.bench import floor, unit
 from bn_tutorial.data.dataset import Dataset
 from bn_tutorial.engines import notebook, single
 from bn_tutorial.engines.program import Workbench
@@ -111,6 +111,8 @@ class Benchmark:
         How many epochs each candidate trained.
     provenance : Provenance
         What they were made with, the processor's cores included.
+    unit : float
+        The seconds of the notebook's six runs with all cores, `bn_tutorial.bench.unit.unit`.
     peak_memory : int or None
         The most memory, in bytes, that the process has held so far, all three candidates
         together; None where the system does not tell.
@@ -118,6 +120,7 @@ class Benchmark:
 
     measurements: tuple[Measurement, ...]
     epochs: int
+    unit: float
     provenance: Provenance
     peak_memory: int | None
 
@@ -126,6 +129,7 @@ class Benchmark:
         return {
             "measurements": [one.asdict() for one in self.measurements],
             "epochs": self.epochs,
+            "unit_seconds": self.unit,
             "provenance": self.provenance.asdict(),
             "peak_memory": self.peak_memory,
         }
@@ -185,6 +189,7 @@ def bench(
     return Benchmark(
         measurements=tuple(_measure(recipe, data, report) for recipe in recipes),
         epochs=epochs,
+        unit=unit.unit(data, report),
         provenance=Provenance.here(data, cores=os.cpu_count()),
         peak_memory=_peak_memory(),
     )
@@ -199,6 +204,7 @@ def table(result: Benchmark) -> Table:
         box=SIMPLE_HEAD,
         title=f"Seconds over {result.epochs} epochs, compilation and validation included",
         caption=f"{result.provenance}{memory}."
+        f"\nThe notebook's six runs, with all cores: {result.unit:.0f} s."
         "\nIn brackets: the median epoch, or the smallest and largest ratio of an epoch." + warning,
         caption_justify="left",
     )

@@ -2,32 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import os
-import pickle
-import subprocess
-import sys
+import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
+from bn_tutorial.bench.apart import apart
 from bn_tutorial.data.dataset import Dataset
+from bn_tutorial.engines import notebook
+from bn_tutorial.engines.program import Workbench
 from bn_tutorial.recipe import Recipe
 
 #: The notebook's runs: the baseline, and with batch normalisation once more at 32 and at three sizes.
 RUNS = ((None, 32), ("batch", 32), ("batch", 32), ("batch", 64), ("batch", 128), ("batch", 256))
-
-#: What another process does, as only there TensorFlow has all cores.
-_SCRIPT = """
-import json, pickle, sys, time
-from bn_tutorial.engines import notebook
-from bn_tutorial.engines.program import Workbench
-recipe, data = pickle.load(sys.stdin.buffer)
-seconds, started = [], time.perf_counter()
-for row in notebook.fit(Workbench(data), recipe, 0):
-    seconds.append(time.perf_counter() - started)
-    started = time.perf_counter()
-print(json.dumps(seconds))
-"""
 
 
 def unit(data: Dataset, report: Callable[[str], object] = lambda line: None) -> float:
@@ -38,7 +25,7 @@ def unit(data: Dataset, report: Callable[[str], object] = lambda line: None) -> 
     data : Dataset
         The images.
     report : callable
-        Is given a line of text after each run.
+        Is given a line of text for each recipe.
 
     Returns
     -------
@@ -46,17 +33,25 @@ def unit(data: Dataset, report: Callable[[str], object] = lambda line: None) -> 
         The seconds that the six runs would take: of each what comes before the first epoch ends, and
         nine times the second epoch.
     """
+    counts = {
+        Recipe(batch_size=size, epochs=2).but(norm=norm): times
+        for (norm, size), times in Counter(RUNS).items()
+    }
     total = 0.0
-    for (norm, size), times in Counter(RUNS).items():
-        recipe = Recipe(batch_size=size, epochs=2).but(norm=norm)
-        answer = subprocess.run(
-            [sys.executable, "-c", _SCRIPT],
-            check=True,
-            env={**os.environ, "TF_NUM_INTRAOP_THREADS": str(os.cpu_count() or 1)},
-            input=pickle.dumps((recipe, data)),
-            stdout=subprocess.PIPE,
-        )
-        first, second = json.loads(answer.stdout.splitlines()[-1])
+    timed = apart(epochs, [*counts], data, threads=os.cpu_count() or 1)
+    for (recipe, times), (first, second) in zip(counts.items(), timed, strict=True):
         report(f"the notebook, {recipe.label}: {first:.2f} s, then {second:.2f} s an epoch")
         total += times * (first + 9 * second)
     return total
+
+
+def epochs(recipes: Iterable[Recipe], data: Dataset) -> list[list[float]]:
+    """Return the seconds of each epoch of the notebook's loop; the first includes all preparation."""
+    timed = []
+    for recipe in recipes:
+        seconds, started = [], time.perf_counter()
+        for _ in notebook.fit(Workbench(data), recipe, 0):
+            seconds.append(time.perf_counter() - started)
+            started = time.perf_counter()
+        timed.append(seconds)
+    return timed
