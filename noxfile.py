@@ -119,7 +119,11 @@ def lint(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def bench(session: nox.Session) -> None:
-    """Time the library against the notebook's loop [-- options of bn-tutorial bench]."""
+    """Time the library, or builds of the site [-- --builds | options of bn-tutorial bench]."""
+    if "--builds" in session.posargs:
+        install(session, "docs", "bench")
+        session.run("python", "tests/builds.py")
+        return
     install(session)
     session.run("bn-tutorial", "bench", "--json", "bench.json", *session.posargs)
 

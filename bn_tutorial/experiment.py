@@ -17,7 +17,7 @@ from bn_tutorial.evidence import measures
 from bn_tutorial.evidence.measures import Drawn, Measure, runs_of
 from bn_tutorial.evidence.records import record
 from bn_tutorial.evidence.verdicts import Verdict, judge
-from bn_tutorial.figures import along, canvas, compared, computed, maps, over_epochs
+from bn_tutorial.figures import along, canvas, compared, computed, maps, noted, over_epochs
 from bn_tutorial.figures.canvas import NumberedFigure
 from bn_tutorial.recipe import Recipe
 from bn_tutorial.settings import Profile, profile
@@ -68,7 +68,7 @@ class Experiment:
     effects, ratios = _shown(compared.effects), _shown(compared.ratios)
     heatmaps, lines = _shown(maps.heatmaps), _shown(computed.lines)
     batch_size_grid, curves = _shown(over_epochs.batch_size_grid), _shown(over_epochs.curves)
-    histories, ranges = _shown(over_epochs.histories), _shown(over_epochs.ranges)
+    histories, ranges = _shown(noted.histories), _shown(noted.ranges)
     learning_curves = _shown(over_epochs.learning_curves)
 
     def __init__(

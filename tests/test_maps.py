@@ -148,7 +148,6 @@ def test_heat_maps_of_runs_say_what_was_best_and_what_failed() -> None:
         runs,
         {"SGD": {"without": nets[None], "batch": nets["batch"]}},
         "test_accuracy",
-        xlabel="learning rate",
         stars={("SGD", "batch"): 0.1},
         ticks={("SGD", "without"): [0.03]},
         alt="A table.",

@@ -16,7 +16,16 @@ from matplotlib.colors import to_hex
 from bn_tutorial import figures
 from bn_tutorial.evidence import interval
 from bn_tutorial.evidence.measures import at_equal_fit, gap
-from bn_tutorial.figures import COLORS, INK, MOVING, NumberedFigure, panels, read_data, to_svg
+from bn_tutorial.figures import (
+    COLORS,
+    INK,
+    MOVING,
+    NAMES,
+    NumberedFigure,
+    panels,
+    read_data,
+    to_svg,
+)
 from bn_tutorial.recipe import Recipe
 from bn_tutorial.training.runs import Runs
 
@@ -184,6 +193,13 @@ def test_curves_have_a_panel_for_each_metric() -> None:
     assert rows(figure, "without").x.to_list() == [1, 2, 3] * 2
 
 
+def test_curves_show_all_that_was_trained_on_images_that_were_not_if_nothing_is_said() -> None:
+    runs = several(PLAIN, BATCH)
+    found = figures.curves(runs, alt=ALT).data
+    expected = figures.curves(runs, [PLAIN, BATCH], "val_accuracy", alt=ALT).data
+    pd.testing.assert_frame_equal(found, expected)
+
+
 def test_curves_have_a_panel_for_each_title_and_both_readings() -> None:
     wide = BATCH.but(width=1024)
     runs = RUNS + several(wide)
@@ -313,6 +329,15 @@ def test_histories_have_a_row_for_each_beginning_of_their_names() -> None:
     assert figure.axes[2].get_ylim() == figure.axes[3].get_ylim() == (0, 9)
     assert figure.axes[0].get_ylim() != (0, 9)
     assert figure.axes[0].yaxis.get_major_formatter()(0.25) == "25%"
+
+
+def test_histories_of_one_measure_are_shown_as_curves_are_and_called_by_its_name() -> None:
+    counted = {"gradient_change": [0.5, 0.25, 0.125]}
+    runs = Runs([made_up(net, seed, **counted) for net in (PLAIN, BATCH) for seed in (0, 1)])
+    figure = figures.histories(runs, {"left": [PLAIN, BATCH]}, "gradient_change", alt=ALT)
+    for label in ("without", "batch norm"):
+        assert rows(figure, label, panel="left").y.to_list() == counted["gradient_change"]
+    assert figure.axes[0].get_ylabel() == NAMES["gradient_change"]
 
 
 def test_a_geometric_mean_has_no_interval() -> None:

@@ -3,6 +3,7 @@ from . import canvas as canvas
 from . import compared as compared
 from . import computed as computed
 from . import maps as maps
+from . import noted as noted
 from . import over_epochs as over_epochs
 from . import panel as panel
 from . import shown as shown
@@ -21,11 +22,11 @@ from .compared import ratios as ratios
 from .computed import lines as lines
 from .maps import heatmap as heatmap
 from .maps import heatmaps as heatmaps
+from .noted import histories as histories
+from .noted import ranges as ranges
 from .over_epochs import batch_size_grid as batch_size_grid
 from .over_epochs import curves as curves
-from .over_epochs import histories as histories
 from .over_epochs import learning_curves as learning_curves
-from .over_epochs import ranges as ranges
 from .panel import Panel as Panel
 from .style import COLORS as COLORS
 from .style import INK as INK

@@ -33,7 +33,15 @@ from bn_tutorial.figures.shown import (
     readings_of,
     series_name,
 )
-from bn_tutorial.figures.style import COLORS, INK, is_moving, metric_name, normaliser_name
+from bn_tutorial.figures.style import (
+    COLORS,
+    INK,
+    NAMES,
+    field_name,
+    is_moving,
+    metric_name,
+    normaliser_name,
+)
 from bn_tutorial.recipe import Recipe
 from bn_tutorial.training.runs import Runs
 
@@ -98,7 +106,7 @@ def against(
     """
     names = [metrics] if isinstance(metrics, str) else list(metrics)
     place: Callable[[Recipe], float] = operator.attrgetter(x) if isinstance(x, str) else x
-    xlabel = xlabel or (x.replace("_", " ") if isinstance(x, str) else "")
+    xlabel = xlabel or (field_name(x) if isinstance(x, str) else "")
     groups = lines_of(shown)
     rows, columns = len(names), len(groups)
     layout = {"sharex": rows > 1, "sharey": "row" if columns > 1 else False}
@@ -133,15 +141,8 @@ def against(
                 panel.level(value, series=series)
             finely = np.geomspace(0.9 * min(ticks), 1.1 * max(ticks), 100)
             for series, predict in (theory or {}).items():
-                panel.line(
-                    series,
-                    finely,
-                    predict(finely),
-                    color=INK,
-                    linestyle="--",
-                    linewidth=1.2,
-                    zorder=1,
-                )
+                look = {"color": INK, "linestyle": "--", "linewidth": 1.2, "zorder": 1}
+                panel.line(series, finely, predict(finely), **look)
             panel.axes.set_title(title)
             panel.ticks("x", sorted(ticks), log=2)
             if index >= len(drawn) - columns:
@@ -162,7 +163,7 @@ def by_layer(
     shown: Shown,
     name: str,
     *,
-    ylabel: str,
+    ylabel: str = "",
     xlabel: str = "layer",
     names: Sequence[object] | None = None,
     relative: bool = False,
@@ -181,7 +182,7 @@ def by_layer(
     name : str
         The histories have ``name/0``, ``name/1`` and so on.
     ylabel, xlabel : str
-        What the axes show.
+        What the axes show, where the name will not do.
     names : sequence, optional
         What the layers are called; from 1 where nothing is said.
     relative : bool
@@ -225,7 +226,7 @@ def by_layer(
                 panel.axes.set_ylim(bottom=0)
             if names:
                 panel.axes.set_xticks(layers, [str(one) for one in names])
-        drawn[0].axes.set_ylabel(ylabel)
+        drawn[0].axes.set_ylabel(ylabel or NAMES.get(name, name))
     return finished()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,7 +16,9 @@ from numpy.typing import ArrayLike
 
 from bn_tutorial.evidence.measures import Drawn, Trained, fails, last, runs_of
 from bn_tutorial.figures.canvas import NumberedFigure, finished, panels
-from bn_tutorial.figures.style import COLORS, percent
+from bn_tutorial.figures.style import COLORS, field_name, percent
+from bn_tutorial.recipe import Recipe
+from bn_tutorial.training.runs import Runs
 
 
 def heatmaps(
@@ -23,7 +26,7 @@ def heatmaps(
     tables: Mapping[str, Mapping[str, Mapping[float, Drawn]]],
     metric: str,
     *,
-    xlabel: str,
+    xlabel: str = "",
     ylabel: str = "normaliser",
     title: str = "",
     stars: Mapping[tuple[str, str], float] | None = None,
@@ -43,7 +46,7 @@ def heatmaps(
     metric : str
         The accuracy, by its name in a run's history. Failed runs count with what they have.
     xlabel, ylabel : str
-        What columns and rows are.
+        What columns and rows are; what the recipes of a row differ in if nothing is said.
     title : str
         A title above all tables.
     stars : mapping of (str, str) to float, optional
@@ -106,10 +109,22 @@ def heatmaps(
                 for value in held:
                     panel.note("points", "tick", x=[value], y=[label])
             panel.axes.set(title=name, ylabel=ylabel)
-        drawn[-1].axes.set_xlabel(xlabel)
+        drawn[-1].axes.set_xlabel(xlabel or _varied(next(iter(found[name].values()))))
         if title:
             plt.gcf().suptitle(title)
     return finished()
+
+
+def _varied(row: Sequence[Runs]) -> str:
+    """Return what the recipes of a row differ in, in words."""
+    recipes = [runs.recipes[0] for runs in row]
+    names = (field.name for field in dataclasses.fields(Recipe))
+    several = [
+        name
+        for name in names
+        if any(getattr(one, name) != getattr(recipes[0], name) for one in recipes)
+    ]
+    return ", ".join(map(field_name, several))
 
 
 def heatmap(

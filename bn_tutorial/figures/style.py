@@ -55,7 +55,7 @@ STYLE: dict[Any, Any] = {
     ),
 }
 
-#: What the metrics of a run are called, if nothing is held out for validation.
+#: What a run's metrics and measures are called, if nothing is held out for validation.
 NAMES = {
     "accuracy": "training accuracy",
     "loss": "training loss",
@@ -65,7 +65,12 @@ NAMES = {
     "fit_loss": "training loss",
     "test_accuracy": "test accuracy",
     "test_loss": "test loss",
+    "gradient_change": r"change of the gradient, $\|g' - g\|\,/\,\|g\|$",
+    "shift": r"shift of its gradient, $\|G - G'\|\,/\,\|G\|$",
 }
+
+#: What a recipe's fields are called on an axis, where their names will not do.
+FIELDS = {"depth": "hidden layers", "init_scale": "initial weights, times"}
 
 
 @contextlib.contextmanager
@@ -83,6 +88,11 @@ def metric_name(metric: str, recipe: Recipe) -> str:
     name = NAMES.get(metric.removesuffix("_population"), metric)
     held_out = recipe.validation and metric.startswith("val_")
     return name.replace("test", "validation") if held_out else name
+
+
+def field_name(field: str) -> str:
+    """Return what a field of recipes is called on an axis."""
+    return FIELDS.get(field, field.replace("_", " "))
 
 
 def is_moving(recipe: Recipe, metric: str) -> bool:

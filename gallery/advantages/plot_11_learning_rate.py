@@ -130,14 +130,13 @@ for seed in trial.few_seeds:
 trial.heatmaps(
     tables,
     VALIDATION,
-    xlabel="learning rate",
     title="Validation accuracy (star: a row's best; orange: where a seed begins to fail)",
     stars=best,
     ticks={key: [*found.values()] for key, found in limits.items()},
-    alt="Two tables of coloured cells, for SGD above and Adam below: the mean validation accuracy "
-    "without a normaliser, with batch and with layer normalisation (rows) at each learning rate "
-    "(columns). Cells in which a seed failed are hatched; a star marks the best rate of each row, "
-    "and orange ticks the rates at which single seeds begin to fail.",
+    alt="Tables of coloured cells, SGD above and Adam below: mean validation accuracy "
+    "without a normaliser, with batch and with layer normalisation (rows) at each "
+    "learning rate (columns). Cells in which a seed failed are hatched; a star marks "
+    "a row's best rate, orange ticks where single seeds begin to fail.",
 )
 
 # %%
@@ -167,17 +166,23 @@ trial.train([*same.values(), *own.values(), *adam.values()])
 
 targets = last(trial.of(own["without"]), "fit_accuracy")
 all_same = f"SGD, all at {best['SGD', 'without']:g}"
-names = {arm: f"{arm}, best at {best['SGD', arm]:g}" for arm in arms}
+
+
+def named(networks):
+    """Return networks by their arms and what is best for these."""
+    return {
+        f"{arm}, best at {best['SGD', arm]:g}": net for arm, net in networks.items()
+    }
+
+
 trial.curves(
-    {
-        all_same: {names[arm]: same[arm] for arm in arms},
-        "SGD, each at its own best rate": {names[arm]: own[arm] for arm in arms},
-    },
+    {all_same: named(same), "SGD, each at its own best rate": named(own)},
     "fit_accuracy",
     levels={"without, in the end": targets.mean()},
-    alt="Training accuracy with SGD against the epoch, without a normaliser, with batch and with layer "
-    "normalisation: on the left all at the rate that is best without, on the right each at its own "
-    "best rate. A dotted line marks what the plain network reaches in the end.",
+    alt="Training accuracy with SGD against the epoch, without a normaliser, with "
+    "batch and with layer normalisation: on the left all at the rate that is best "
+    "without, on the right each at its own best rate. A dotted line marks what the "
+    "plain network reaches in the end.",
 )
 
 # %%

@@ -64,9 +64,10 @@ trial.trajectories(
     },
     {"training − validation accuracy": gap, "validation accuracy": VALIDATION},
     compare=True,
-    alt="Generalisation gap (above) and validation accuracy (below) against training loss, which "
-    "falls from left to right, with few training images on the left and more on the right, with and "
-    "without batch normalisation; a dot for each epoch, a dotted line where the two are compared.",
+    alt="Generalisation gap (above) and validation accuracy (below) against "
+    "training loss, which falls from left to right, with few training images on "
+    "the left and more on the right, with and without batch normalisation; a dot "
+    "for each epoch, a dotted line where the two are compared.",
 )
 
 # %%
@@ -122,9 +123,10 @@ trial.dots(
         },
     },
     names=("dropout rate", "place of dropout (0.5)"),
-    alt="Final test accuracy of networks trained on few images. Left: against the dropout rate, "
-    "with and without batch normalisation. Right: with dropout of 0.5 behind and before the "
-    "normaliser, each with moving (hollow) and with population statistics.",
+    alt="Final test accuracy of networks trained on few images. Left: against the "
+    "dropout rate, with and without batch normalisation. Right: with dropout of "
+    "0.5 behind and before the normaliser, each with moving (hollow) and with "
+    "population statistics.",
 )
 
 # %%

@@ -75,10 +75,10 @@ trial.by_layer(
     relative=True,
     styles=styles,
     growth={"theory for batch norm, ReLU": ("ReLU", batch, predicted)},
-    alt="Size of the gradient in each hidden layer of a network that has not been trained, relative "
-    "to the last one, on a logarithmic axis: with ReLU on the left, with sigmoids on the right, each "
-    "without normaliser from two initialisations, and with layer and batch normalisation. A dashed "
-    "line shows the growth that theory predicts for batch normalisation with ReLU.",
+    alt="Size of the gradient in each hidden layer of an untrained network, relative "
+    "to the last one, on a logarithmic axis: with ReLU (left) and with sigmoids, "
+    "without normaliser from two initialisations, and with layer and batch "
+    "normalisation; dashed, the growth that theory predicts with batch norm and ReLU.",
 )
 
 # %%
@@ -174,13 +174,12 @@ trial.against(
     {"": deep},
     "fit_accuracy",
     "depth",
-    xlabel="hidden layers",
     styles=styles,
     levels={"20 %": THRESHOLD},
     diverged=GUESSING,
-    alt="Training accuracy after the last epoch against the number of hidden layers, with ReLU: "
-    "without normaliser from two initialisations, and with batch normalisation; a horizontal line "
-    "at 20 %.",
+    alt="Training accuracy after the last epoch against the number of hidden "
+    "layers, with ReLU: without normaliser from two initialisations, and with "
+    "batch normalisation; a horizontal line at 20 %.",
 )
 
 # %%

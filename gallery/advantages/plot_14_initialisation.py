@@ -61,10 +61,10 @@ TEST = "test_accuracy_population"
 trial.heatmaps(
     {"Test accuracy": rows},
     TEST,
-    xlabel="initial weights, times",
-    alt="A table of coloured cells: the mean test accuracy without a normaliser, with batch "
-    "normalisation and either epsilon, and with layer normalisation (rows), for initial weights "
-    "multiplied by factors from 0.01 to 10 (columns). Cells in which a seed failed are hatched.",
+    alt="A table of coloured cells: the mean test accuracy without a normaliser, "
+    "with batch normalisation and either epsilon, and with layer normalisation "
+    "(rows), for initial weights multiplied by factors from 0.01 to 10 (columns). "
+    "Cells in which a seed failed are hatched.",
 )
 
 # %%
@@ -133,9 +133,10 @@ for name, net in networks.items():
 from bn_tutorial.figures import COLORS, INK
 
 with trial.panels(
-    alt="The standard deviation of the first layer's normalised units, averaged over the units, "
-    "against the scale of the initial weights, for two epsilons and for standardised and [0, 1] "
-    "inputs: points measured, a dashed line through each series as the formula predicts.",
+    alt="The standard deviation of the first layer's normalised units, averaged "
+    "over the units, against the scale of the initial weights, for two epsilons "
+    "and for standardised and [0, 1] inputs: points measured, a dashed line "
+    "through each series as the formula predicts.",
 ) as (panel,):
     dashed = {"color": INK, "ls": "--", "lw": 1.2, "zorder": 3, "legend": False}
     for n, name in enumerate(networks):

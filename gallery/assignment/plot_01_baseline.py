@@ -59,8 +59,8 @@ trial.train(plain, trial.few_seeds)
 # Thin lines are seeds, the bold line is their mean, and the band its 95 % interval.
 
 trial.learning_curves(
-    alt="Four panels: training accuracy and loss above, test accuracy and loss below, against the "
-    "epoch, for the plain network."
+    alt="Four panels: training accuracy and loss above, test accuracy and loss "
+    "below, against the epoch, for the plain network."
 )
 
 # %%
@@ -89,8 +89,8 @@ trial.curves(
     {"pixels / 255": plain, "standardised": standardized},
     ["accuracy", "val_accuracy"],
     styles={"standardised": {"color": INK}},
-    alt="Training accuracy (left) and test accuracy (right) of the plain network against the epoch, "
-    "with pixels divided by 255 and with standardised pixels.",
+    alt="Training accuracy (left) and test accuracy (right) of the plain network "
+    "against the epoch, with pixels divided by 255 and with standardised pixels.",
 )
 
 # %%

@@ -54,10 +54,9 @@ trial.train([plain, normalized], trial.few_seeds)
 # their moving averages.
 
 trial.curves(
-    [plain, normalized],
-    ["accuracy", "val_accuracy"],
-    alt="Training accuracy (left) and test accuracy with moving statistics (right) against the "
-    "epoch, with and without batch normalisation.",
+    metrics=["accuracy", "val_accuracy"],
+    alt="Training accuracy (left) and test accuracy with moving statistics (right) "
+    "against the epoch, with and without batch normalisation.",
 )
 
 # %%
@@ -79,9 +78,9 @@ trial.curves(
 # statistics*), and test again. No weight is touched.
 
 trial.learning_curves(
-    alt="Training (above) and test (below) accuracy and loss against the epoch. The "
-    "batch-normalised network has two test curves: dashed with moving statistics, solid with "
-    "population statistics."
+    alt="Training (above) and test (below) accuracy and loss against the epoch. "
+    "The batch-normalised network has two test curves: dashed with moving "
+    "statistics, solid with population statistics."
 )
 
 # %%
@@ -102,11 +101,11 @@ both = {
 
 trial.curves(
     both,
-    "val_accuracy",
     population=True,
-    alt="Test accuracy against the epoch, with pixels divided by 255 on the left and standardised "
-    "pixels on the right: without batch normalisation, with it and moving statistics (dashed), "
-    "and with it and population statistics (solid).",
+    alt="Test accuracy against the epoch, with pixels divided by 255 on the left "
+    "and standardised pixels on the right: without batch normalisation, with it "
+    "and moving statistics (dashed), and with it and population statistics "
+    "(solid).",
 )
 
 # %%
@@ -154,8 +153,8 @@ labels = {
 }
 trial.effects(
     {label: trial.verdicts[name].effect for name, label in labels.items()},
-    alt="Six effects on the final test accuracy, in percentage points; a grey band marks effects "
-    "below one point.",
+    alt="Six effects on the final test accuracy, in percentage points; a grey band "
+    "marks effects below one point.",
 )
 
 # %%

@@ -37,9 +37,9 @@ trial.train(recipes.values(), trial.few_seeds)
 
 trial.batch_size_grid(
     recipes.values(),
-    alt="Four panels, for batch sizes 32, 64, 128 and 256: training accuracy and test accuracy "
-    "against the epoch, the latter dashed with moving statistics and solid with population "
-    "statistics.",
+    alt="Four panels, for batch sizes 32, 64, 128 and 256: training accuracy and "
+    "test accuracy against the epoch, the latter dashed with moving statistics and "
+    "solid with population statistics.",
 )
 
 # %%
@@ -48,8 +48,9 @@ trial.batch_size_grid(
 trial.batch_size_grid(
     recipes.values(),
     "loss",
-    alt="Four panels, for batch sizes 32, 64, 128 and 256: training loss and test loss against the "
-    "epoch, the latter dashed with moving statistics and solid with population statistics.",
+    alt="Four panels, for batch sizes 32, 64, 128 and 256: training loss and test "
+    "loss against the epoch, the latter dashed with moving statistics and solid "
+    "with population statistics.",
 )
 
 # %%
@@ -65,9 +66,9 @@ trial.against(
     {"pixels / 255": recipes.values(), "standardised pixels": ends.values()},
     "val_accuracy",
     "batch_size",
-    alt="Final test accuracy against the batch size, from 32 to 256, with pixels divided by 255 on "
-    "the left and standardised pixels on the right: dashed with moving statistics, solid with "
-    "population statistics.",
+    alt="Final test accuracy against the batch size, from 32 to 256, with pixels "
+    "divided by 255 on the left and standardised pixels on the right: dashed with "
+    "moving statistics, solid with population statistics.",
 )
 
 # %%

@@ -91,10 +91,10 @@ trial.against(
     MOVING,
     "batch_size",
     xlabel="images in a batch",
-    alt="Test accuracy after the last epoch against the batch size, 2 to 32, of a dense network "
-    "(left) and a convolutional one (right): without a normaliser (dense only), with group "
-    "normalisation, and with batch normalisation read with population (solid) and moving "
-    "statistics (dashed).",
+    alt="Test accuracy after the last epoch against the batch size, 2 to 32, of a "
+    "dense network (left) and a convolutional one (right): without a normaliser "
+    "(dense only), with group normalisation, and with batch normalisation read "
+    "with population (solid) and moving statistics (dashed).",
 )
 
 # %%
@@ -128,9 +128,10 @@ networks = {
 trial.effects(
     {name: interval(change(*network)) for name, network in networks.items()},
     colors={name: COLORS[norm] for name, (_, norm, *_) in networks.items()},
-    alt="Test accuracy at batch 2 minus that at batch 32, in percentage points, for the dense "
-    "network without a normaliser, with group and with batch normalisation (population and moving "
-    "statistics), and for the convolutional one with group and batch normalisation.",
+    alt="Test accuracy at batch 2 minus that at batch 32, in percentage points, "
+    "for the dense network without a normaliser, with group and with batch "
+    "normalisation (population and moving statistics), and for the convolutional "
+    "one with group and batch normalisation.",
 )
 
 # %%

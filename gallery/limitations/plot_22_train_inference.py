@@ -81,9 +81,10 @@ trial.histories(
     styles={f"momentum {m}": {"color": SHADES[i]} for i, m in enumerate(momenta)},
     theory=theory,
     ylim=(0.02, 1.5),
-    alt="Distance of the moving mean from the population mean against the step, both logarithmic, "
-    "for momentum 0.9, 0.99 and 0.999, with weights that stand still on the left and trained ones "
-    "on the right; the weight of the start is dashed.",
+    alt="Distance of the moving mean from the population mean against the step, "
+    "both logarithmic, for momentum 0.9, 0.99 and 0.999, with weights that stand "
+    "still on the left and trained ones on the right; the weight of the start is "
+    "dashed.",
 )
 
 # %%
@@ -128,8 +129,9 @@ trial.against(
     dots=True,
     styles={"weights stand still": {"color": COLORS[None], "marker": "s"}},
     theory={"theory, $(m-1)/m$": expected_variance_ratio},
-    alt="Ratio of the moving to the population variance against the batch size, 2 to 256: measured "
-    "with weights that stand still and with trained ones, and (m − 1) / m dashed.",
+    alt="Ratio of the moving to the population variance against the batch size, 2 "
+    "to 256: measured with weights that stand still and with trained ones, and (m "
+    "− 1) / m dashed.",
 )
 for b, recipe in frozen.items():
     measured = trial.final(RATIO, recipe).mean()
@@ -176,9 +178,10 @@ trial.histories(
         "moving statistics": {"linestyle": "--"},
     },
     ylim=(0, None),
-    alt="Validation accuracy (above) and divergence of the predictions from those in training mode "
-    "(below) against the step, for batches of 2, of 32, and of 32 with pixels / 255: in training "
-    "mode, with moving statistics (dashed) and with population statistics.",
+    alt="Validation accuracy (above) and divergence of the predictions from those "
+    "in training mode (below) against the step, for batches of 2, of 32, and of 32 "
+    "with pixels / 255: in training mode, with moving statistics (dashed) and with "
+    "population statistics.",
 )
 
 # %%

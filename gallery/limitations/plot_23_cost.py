@@ -105,9 +105,10 @@ trial.ratios(
         "inference, folded": slower("infer", batch="folded"),
     },
     xlabel="time, relative to the network without normaliser",
-    alt="Time of a step relative to the same network without normaliser (a line at 1), for dense and "
-    "convolutional networks and two batch sizes: in training with batch and with layer normalisation, "
-    "at inference with batch normalisation, and at inference with batch normalisation folded.",
+    alt="Time of a step relative to the same network without normaliser (a line at "
+    "1), for dense and convolutional networks and two batch sizes: in training "
+    "with batch and with layer normalisation, at inference with batch "
+    "normalisation, and at inference with batch normalisation folded.",
 )
 
 # %%

@@ -126,9 +126,10 @@ rows = {
 trial.dots(
     rows,
     across=True,
-    alt="Test accuracy of the recurrent network with 4 (left) and 64 images in a batch (right), in "
-    "a row each: without a normaliser, with layer normalisation, and with batch normalisation, "
-    "shared by the steps or per step, read with moving (hollow) and population statistics (filled).",
+    alt="Test accuracy of the recurrent network with 4 (left) and 64 images in a "
+    "batch (right), in a row each: without a normaliser, with layer normalisation, "
+    "and with batch normalisation, shared by the steps or per step, read with "
+    "moving (hollow) and population statistics (filled).",
 )
 
 # %%
@@ -145,8 +146,9 @@ shared = {
 trial.curves(
     shared,
     "fit_loss",
-    alt="Training loss against the epoch with 4 (left) and 64 images in a batch (right), without a "
-    "normaliser, with layer normalisation and with batch normalisation shared by the steps.",
+    alt="Training loss against the epoch with 4 (left) and 64 images in a batch "
+    "(right), without a normaliser, with layer normalisation and with batch "
+    "normalisation shared by the steps.",
 )
 
 # %%

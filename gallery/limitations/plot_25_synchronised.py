@@ -66,9 +66,9 @@ trial.histories(
     ylabel="distance of the updates\non two replicas and on one device",
     styles=dict(zip(pairs, (dash, dash | light, {"lw": 5}, light), strict=True)),
     levels={"the precision of single floats": EPSILON},
-    alt="Relative distance between the weights' update on two replicas and on one device, step by step, "
-    "for even batches (left) and ragged ones: synchronised against the whole batch and separate against "
-    "ghost batches lie near the precision of single floats, a dotted line, the crossed pairs near 1.",
+    alt="Relative distance of the updates on two replicas and on one device, step by "
+    "step, for even (left) and ragged batches, for each pair of ways; a dotted line "
+    "at the precision of single floats.",
 )
 
 # %%
@@ -149,9 +149,9 @@ trial.dots(
     across=True,
     shared=False,
     colors=dict.fromkeys(ghostly, COLORS["ghost"]),
-    alt="Test accuracy with 2 (left) and 16 images on each replica, in a row each: one device with batch "
-    "norm, two replicas with synchronised statistics, one device with ghost batches, two replicas with "
-    "separate ones, these dealt by class (16 only); with moving (hollow) and population statistics.",
+    alt="Test accuracy with 2 (left) and 16 images on each replica: a row for each "
+    "way to normalise on one device or on two replicas, with moving (hollow) and "
+    "population statistics.",
 )
 
 # %%
@@ -190,9 +190,9 @@ trial.lines(
     xlabel="mean of the inputs, in standard deviations",
     ylabel="relative error of the variance",
     theory={"ε (μ/σ)²": lambda mean: EPSILON * mean**2},
-    alt="Relative error of Keras's variance in single precision against the mean of the inputs: with "
-    "synchronized=True it grows with the square of the mean, along the dashed theory, up to 1 and beyond "
-    "at ten thousand standard deviations; without, it stays near the precision of the floats.",
+    alt="Relative error of Keras's variance against the mean of the inputs, in "
+    "standard deviations, both logarithmic: with and without synchronized=True; the "
+    "theory, which grows with the square of the mean, is dashed.",
 )
 
 # %%

@@ -106,9 +106,10 @@ trial.ranges(
     percentiles,
     one_seed=True,
     ylabel="input of a unit\n(1: its spread after the first epoch)",
-    alt="The input of one unit of the last hidden layer against the epoch, without normaliser, with "
-    "batch norm and with noisy batch norm: for one seed the median as a bold line and the range from "
-    "the 15th to the 85th percentile as a band, for the other seeds the median as a thin line.",
+    alt="The input of one unit of the last hidden layer against the epoch, without "
+    "normaliser, with batch norm and with noisy batch norm: for one seed the "
+    "median as a bold line and the range from the 15th to the 85th percentile as a "
+    "band, for the other seeds the median as a thin line.",
 )
 
 # %%
@@ -121,10 +122,10 @@ trial.by_layer(
     {f"rate {best.learning_rate:.3g}": networks, f"rate {gentle:.3g}": slow},
     "shift",
     names=[*range(2, plain.depth + 1), "out"],
-    ylabel=r"shift of its gradient, $\|G - G'\|\,/\,\|G\|$",
-    alt="Shift of the gradient of each layer, from the second to the output layer, at the plain "
-    "network's best learning rate (left) and at a tenth of it (right), without normaliser, with "
-    "batch norm and, on the left, with noisy batch norm.",
+    alt="Shift of the gradient of each layer, from the second to the output layer, "
+    "at the plain network's best learning rate (left) and at a tenth of it "
+    "(right), without normaliser, with batch norm and, on the left, with noisy "
+    "batch norm.",
 )
 
 # %%
@@ -133,8 +134,8 @@ trial.by_layer(
 trial.curves(
     {f"rate {best.learning_rate:.3g}": networks},
     "fit_accuracy",
-    alt="Training accuracy against the epoch, without normaliser, with batch norm and with noisy "
-    "batch norm, at the plain network's best learning rate.",
+    alt="Training accuracy against the epoch, without normaliser, with batch norm "
+    "and with noisy batch norm, at the plain network's best learning rate.",
 )
 
 # %%

@@ -77,27 +77,23 @@ trial.ranges(
     around,
     log=True,
     ylabel="loss after the step, nats",
-    alt="The range of the loss along the gradient against the epoch, without normaliser and with "
-    "batch norm, as a shaded area with a thin line at both ends for each seed: on the left at the "
-    "plain network's best learning rate, on the right at a tenth of it.",
+    alt="The range of the loss along the gradient against the epoch, without "
+    "normaliser and with batch norm, as a shaded area with a thin line at both "
+    "ends for each seed: on the left at the plain network's best learning rate, on "
+    "the right at a tenth of it.",
 )
 
 # %%
 # And here is the change of the gradient: the lower, the further it can be trusted.
 
 trial.histories(
-    {
-        title: {
-            "without": (without, "gradient_change"),
-            "batch norm": (batch, "gradient_change"),
-        }
-        for title, (without, batch) in pairs.items()
-    },
+    pairs,
+    "gradient_change",
     log="y",
     mean="geometric",
-    ylabel=r"change of the gradient, $\|g' - g\|\,/\,\|g\|$",
-    alt="The largest relative change of the gradient against the epoch, without normaliser and with "
-    "batch norm: on the left at the plain network's best learning rate, on the right at a tenth.",
+    alt="The largest relative change of the gradient against the epoch, without "
+    "normaliser and with batch norm: on the left at the plain network's best "
+    "learning rate, on the right at a tenth.",
 )
 
 # %%

@@ -74,9 +74,9 @@ trial.against(
     lambda net: net.norm_options["size"],
     xlabel="images normalised together, of a batch of 256 (less noise: right)",
     reference={"without": plain},
-    alt="Test accuracy (above) and training accuracy (below) after the last epoch against the "
-    "number of images that are normalised together, with population statistics, and across the "
-    "panels the network without normaliser.",
+    alt="Test accuracy (above) and training accuracy (below) after the last epoch "
+    "against the number of images that are normalised together, with population "
+    "statistics, and across the panels the network without normaliser.",
 )
 
 # %%
@@ -95,8 +95,9 @@ trial.trajectories(
     {"without": plain, "ghost norm, 16 images": noisy, whole: quiet},
     {"validation accuracy": "val_accuracy_population"},
     styles={whole: {"color": COLORS["batch"]}},
-    alt="Validation accuracy against training loss, which falls from left to right, without "
-    "normaliser, with ghost batches of 16 and with the whole batch of 256; a dot for each epoch.",
+    alt="Validation accuracy against training loss, which falls from left to "
+    "right, without normaliser, with ghost batches of 16 and with the whole batch "
+    "of 256; a dot for each epoch.",
 )
 
 # %%

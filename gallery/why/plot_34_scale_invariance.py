@@ -117,8 +117,8 @@ trial.lines(
     ylabel="loss of the batch",
     ylim=(0, 5),
     styles=dict(zip(arms, (light, dashed, dark, dotted), strict=True)),
-    alt="Loss against the step with batch normalisation (left) and without: W with η and αW with α²η, "
-    "W with η/α² and αW with η. By the theory each of these pairs coincides on the left.",
+    alt="Loss against the step with batch normalisation (left) and without: W with "
+    "η and αW with α²η, W with η/α² and αW with η. In theory pairs coincide (left).",
 )
 
 normalised = losses["with batch normalisation"]
@@ -181,8 +181,8 @@ trial.histories(
     ylabel="‖W‖",
     styles=shades,
     legend="share of the kernel that decays in a step",
-    alt="Norm of the first hidden kernel against the epoch, with SGD (left) and AdamW, for each weight "
-    "decay; on the left also in a network without batch normalisation, in grey.",
+    alt="Norm of the first hidden kernel against the epoch, for each weight decay, "
+    "with SGD (left; also without batch normalisation, in grey) and with AdamW.",
 )
 
 # %%
@@ -213,8 +213,8 @@ trial.histories(
     styles=shades,
     levels={"the start": 1},
     legend="share of the kernel that decays in a step",
-    alt="Effective learning rate relative to its start against the epoch, with SGD (left) and AdamW, for "
-    "each weight decay; a dotted line at 1.",
+    alt="Effective learning rate relative to its start against the epoch, with SGD "
+    "(left) and AdamW, for each weight decay; a dotted line at 1.",
 )
 
 # %%

@@ -1,0 +1,112 @@
+"""Time builds of the site, in units of the notebook's runs, and weigh their memory.
+
+``nox -s bench -- --builds`` prints a line for each build as it ends, with its bar. It builds a clone
+of the last commit with a home of its own: from nothing (but for the images), once more with nothing
+changed, once more after a sentence has changed; at last the quick look, from nothing. This takes an
+hour on two cores. The machine should have nothing else to do.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+
+from bn_tutorial.bench.unit import unit
+from bn_tutorial.data import load_cifar10, store_path
+
+ROOT = Path(__file__).parents[1]
+GB = 1e9
+#: At most so many units, seconds, and bytes in one process and in all together.
+UNITS, UNCHANGED, SENTENCE, SMOKE, ONE, ALL = 2.2, 60, 15, 240, 2.5 * GB, 4 * GB
+
+
+@contextlib.contextmanager
+def weighed(process: psutil.Process, every: float = 1.0) -> Iterator[list[float]]:
+    """Weigh a process and its children every second; yield the most of one and of all together.
+
+    What several share is divided among them (Linux's *proportional set size*).
+    """
+    most, done = [0.0, 0.0], threading.Event()
+
+    def weigh() -> None:
+        while not done.wait(every):
+            sizes = []
+            with contextlib.suppress(psutil.Error):
+                for one in [process, *process.children(recursive=True)]:
+                    with contextlib.suppress(psutil.Error):
+                        info = one.memory_full_info()
+                        sizes.append(getattr(info, "pss", info.rss))
+            if sizes:
+                most[:] = max(most[0], *sizes), max(most[1], sum(sizes))
+
+    watch = threading.Thread(target=weigh)
+    watch.start()
+    try:
+        yield most
+    finally:
+        done.set()
+        watch.join()
+
+
+def build(checkout: Path, home: Path, profile: str) -> tuple[float, float, float]:
+    """Build the site; return the seconds, and the most bytes of one process and of all."""
+    html = checkout / "docs/_build" / profile
+    started = time.perf_counter()
+    sphinx = subprocess.Popen(
+        [sys.executable, "-m", "sphinx", "-W", "-n", "-q", "-d", f"{html}-doctrees", "docs", html],
+        cwd=checkout,
+        env={
+            **os.environ,
+            "BN_TUTORIAL_HOME": str(home),
+            "BN_TUTORIAL_PROFILE": profile,
+            "PYTHONPATH": str(checkout),
+        },
+    )
+    with weighed(psutil.Process(sphinx.pid)) as most:
+        if code := sphinx.wait():
+            raise SystemExit(f"The build failed with exit code {code}.")
+    return time.perf_counter() - started, most[0], most[1]
+
+
+def main() -> None:
+    """Measure the unit and all builds, and print each beside its bar."""
+    data = load_cifar10()
+    one = unit(data, print)
+    print(f"The notebook's six runs, the unit: {one:.0f} s on {os.cpu_count()} cores", flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        checkout = Path(folder, "checkout")
+        subprocess.run(["git", "clone", "-q", ROOT, checkout], check=True)
+
+        def tell(name: str, profile: str, bar: float) -> None:
+            home = Path(folder, profile)
+            if not home.exists():
+                shutil.copytree(store_path().parent, home / "data")
+            seconds, biggest, together = build(checkout, home, profile)
+            kept = seconds <= bar and biggest <= ONE and together <= ALL
+            print(
+                f"{name}: {seconds:.0f} s = {seconds / one:.2f} units (bar {bar:.0f} s), at most "
+                f"{biggest / GB:.2f} GB in a process (bar {ONE / GB:g}), {together / GB:.2f} GB in "
+                f"all (bar {ALL / GB:g}){'' if kept else '  MISSED'}",
+                flush=True,
+            )
+
+        tell("The standard site from nothing", "standard", UNITS * one)
+        tell("The same, unchanged", "standard", UNCHANGED)
+        with Path(checkout, "docs/advantages.md").open("a") as page:
+            page.write("\nA sentence that is here to be measured.\n")
+        tell("The same, with one sentence more", "standard", SENTENCE)
+        tell("The quick look from nothing", "smoke", SMOKE)
+
+
+if __name__ == "__main__":
+    main()
