@@ -133,10 +133,10 @@ trial.heatmaps(
     title="Validation accuracy (star: a row's best; orange: where a seed begins to fail)",
     stars=best,
     ticks={key: [*found.values()] for key, found in limits.items()},
-    alt="Tables of coloured cells, SGD above and Adam below: mean validation accuracy "
-    "without a normaliser, with batch and with layer normalisation (rows) at each "
-    "learning rate (columns). Cells in which a seed failed are hatched; a star marks "
-    "a row's best rate, orange ticks where single seeds begin to fail.",
+    alt="Tables of coloured cells, SGD above, Adam below: the mean validation "
+    "accuracy without a normaliser, with batch and with layer normalisation (rows) "
+    "at each learning rate (columns). Cells in which a seed failed are hatched; a "
+    "star marks a row's best rate, orange ticks where single seeds begin to fail.",
 )
 
 # %%

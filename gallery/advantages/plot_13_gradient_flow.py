@@ -75,10 +75,10 @@ trial.by_layer(
     relative=True,
     styles=styles,
     growth={"theory for batch norm, ReLU": ("ReLU", batch, predicted)},
-    alt="Size of the gradient in each hidden layer of an untrained network, relative "
-    "to the last one, on a logarithmic axis: with ReLU (left) and with sigmoids, "
-    "without normaliser from two initialisations, and with layer and batch "
-    "normalisation; dashed, the growth that theory predicts with batch norm and ReLU.",
+    alt="Size of the gradient in each hidden layer of an untrained network, "
+    "relative to the last one, on a logarithmic axis: with ReLU (left) and with "
+    "sigmoids, without normaliser from two initialisations, and with layer and "
+    "batch normalisation; dashed, the growth in theory with batch norm and ReLU.",
 )
 
 # %%

@@ -66,9 +66,9 @@ trial.histories(
     ylabel="distance of the updates\non two replicas and on one device",
     styles=dict(zip(pairs, (dash, dash | light, {"lw": 5}, light), strict=True)),
     levels={"the precision of single floats": EPSILON},
-    alt="Relative distance of the updates on two replicas and on one device, step by "
-    "step, for even (left) and ragged batches, for each pair of ways; a dotted line "
-    "at the precision of single floats.",
+    alt="Relative distance of the updates on two replicas and on one device, step "
+    "by step, for even (left) and ragged batches, for each pair of ways; a dotted "
+    "line at the precision of single floats.",
 )
 
 # %%
@@ -191,8 +191,8 @@ trial.lines(
     ylabel="relative error of the variance",
     theory={"ε (μ/σ)²": lambda mean: EPSILON * mean**2},
     alt="Relative error of Keras's variance against the mean of the inputs, in "
-    "standard deviations, both logarithmic: with and without synchronized=True; the "
-    "theory, which grows with the square of the mean, is dashed.",
+    "standard deviations, both logarithmic: with and without synchronized=True; "
+    "the theory, which grows with the square of the mean, is dashed.",
 )
 
 # %%

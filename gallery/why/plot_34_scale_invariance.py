@@ -118,7 +118,7 @@ trial.lines(
     ylim=(0, 5),
     styles=dict(zip(arms, (light, dashed, dark, dotted), strict=True)),
     alt="Loss against the step with batch normalisation (left) and without: W with "
-    "η and αW with α²η, W with η/α² and αW with η. In theory pairs coincide (left).",
+    "η and αW with α²η, W with η/α² and αW with η. In theory pairs agree (left).",
 )
 
 normalised = losses["with batch normalisation"]
