@@ -495,6 +495,14 @@ def test_trajectories_run_along_the_training_loss() -> None:
     assert figure.axes[0].xaxis_inverted()
 
 
+def test_every_panel_of_trajectories_is_called_by_its_title_among_the_numbers() -> None:
+    shown = {"few": [PLAIN], "many": [BATCH]}
+    figure = figures.trajectories(RUNS, shown, {"gap": gap, "loss": "val_loss"}, alt=ALT)
+    assert set(figure.data.panel) == {"few", "many"}
+    seen = [axes.get_title("left") for axes in figure.axes if axes._left_title.get_visible()]  # type: ignore[attr-defined]
+    assert seen == ["few", "many"]
+
+
 # Dots and effects
 
 

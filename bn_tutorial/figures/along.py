@@ -291,8 +291,7 @@ def trajectories(
                 found = {label: runs for label, (_, runs) in networks.items()}
                 _compare(panel, trial, found, shades, measure, along)
             panel.shares("y")
-            if index < columns:
-                panel.axes.set_title(title)
+            panel.axes.set_title(title, visible=index < columns)
             if index % columns == 0:
                 panel.axes.set_ylabel(name)
             if index >= len(drawn) - columns:
