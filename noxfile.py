@@ -21,6 +21,7 @@ nox.options.reuse_venv = "yes"  # an environment of yesterday is brought up to d
 
 PYPROJECT = nox.project.load_toml("pyproject.toml")
 HTML = Path("docs/_build/html")
+SIDE_BY_SIDE = ("-n", "auto", "--dist", "loadfile")  # a file keeps its fixtures to itself
 
 
 def has_gpu() -> bool:
@@ -95,16 +96,15 @@ def site(session: nox.Session) -> None:
         tools = session.create_tmp()
         session.run("npm", "install", "--silent", "--prefix", tools, "vnu-jar@26", external=True)
         env["VNU_JAR"] = str(Path(tools, "node_modules/vnu-jar/build/dist/vnu.jar"))
-    session.run("pytest", *checks, *rest, env=env)
+    session.run("pytest", *SIDE_BY_SIDE, *checks, *rest, env=env)
 
 
 @nox.session
 def tests(session: nox.Session) -> None:
     """Run the tests, but for those of the built site [-- pytest's arguments]."""
     install(session, "test")
-    side_by_side = ("-n", "auto", "--dist", "loadfile")  # a file keeps its fixtures to itself
     apart = ("--ignore=tests/site", "--ignore=tests/browser")
-    session.run("pytest", *side_by_side, *apart, *session.posargs)
+    session.run("pytest", *SIDE_BY_SIDE, *apart, *session.posargs)
 
 
 @nox.session

@@ -119,6 +119,9 @@ def test_a_plot_demands_an_alternative_text_and_says_what_its_marks_mean(name: s
     alt = str(PLOTS[name](RUNS, ALT).get_label())
     assert alt.startswith(f"{ALT} A t") or name in ("lines", "ranges")
     assert alt.endswith(".")
+    read_in_two_ways = ("against", "batch_size_grid", "curves", "learning_curves")
+    assert ("dashes for moving statistics" in alt) == (name in read_in_two_ways)
+    assert ("hollow for moving statistics" in alt) == (name == "dots")
 
 
 @pytest.mark.parametrize("name", PLOTS)

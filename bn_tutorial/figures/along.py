@@ -35,6 +35,7 @@ from bn_tutorial.figures.shown import (
 )
 from bn_tutorial.figures.style import (
     COLORS,
+    DASHES,
     INK,
     NAMES,
     field_name,
@@ -123,7 +124,8 @@ def against(
                 aside = 1.15 ** ([*lines].index(label) - (len(lines) - 1) / 2)
                 for name in readings_of(recipe, metric, population):
                     values = pd.DataFrame([final(found, name) for found in runs]).T.fillna(diverged)
-                    dashed = {"linestyle": "--"} if is_moving(recipe, name) else {}
+                    moving = is_moving(recipe, name)
+                    dashed = {"linestyle": "--"} if moving else {}
                     series = series_name(label, recipe, name, population)
                     if dots:
                         _dots(panel, series, aside * np.array(at), values, look)
@@ -135,6 +137,7 @@ def against(
                     )
                     # without the marker, which would hide the dashes of so short a line
                     panel.name(series if rows == 1 else label, **drawn_as)
+                    panel.marks |= {DASHES: None} if moving else {}
             for label, other in (reference or {}).items():
                 _across(panel, label, runs_of(trial, other), metric)
             for series, value in (levels or {}).items():

@@ -16,7 +16,14 @@ from bn_tutorial.figures.shown import (
     readings_of,
     series_name,
 )
-from bn_tutorial.figures.style import COLORS, INK, is_moving, metric_name, statistics_name
+from bn_tutorial.figures.style import (
+    COLORS,
+    DASHES,
+    INK,
+    is_moving,
+    metric_name,
+    statistics_name,
+)
 from bn_tutorial.recipe import Recipe
 from bn_tutorial.training.runs import Runs
 
@@ -179,6 +186,7 @@ def _readings(
             series_name(label, recipe, name, population), runs, name,
             legend=bool(label) or not (others and plain), **({"linestyle": "--"} if moving else {}), **look,
         )  # fmt: skip
+        panel.marks |= {DASHES: None} if moving else {}
 
 
 def _has_readings(recipe: Recipe) -> bool:

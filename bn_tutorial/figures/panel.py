@@ -257,7 +257,7 @@ class Panel:
             self.note("points", f"{series}, {counted} {seed}", **{x: [name], y: [value]})
         self.note("points", series, **{x: [name], y: [mean]}, low=[low], high=[high])
         marks = f"a tick for each {counted}", "a dot for their mean", "a bar for its 95 % interval"
-        self.marks |= dict.fromkeys(marks)
+        self.marks |= dict.fromkeys((*marks, *["hollow for moving statistics"] * hollow))
 
     def bar(self, series: str, x: float, low: float, high: float, *, color: str) -> None:
         """Draw an interval as a standing bar, which the axes may cut off."""

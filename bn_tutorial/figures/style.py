@@ -69,6 +69,9 @@ NAMES = {
     "shift": r"shift of its gradient, $\|G - G'\|\,/\,\|G\|$",
 }
 
+#: What dashes mean, as alternative texts say it.
+DASHES = "dashes for moving statistics"
+
 #: What a recipe's fields are called on an axis, where their names will not do.
 FIELDS = {"depth": "hidden layers", "init_scale": "initial weights, times"}
 

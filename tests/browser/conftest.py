@@ -48,11 +48,18 @@ def html() -> Path:
 
 
 @pytest.fixture(scope="session")
-def address(html: Path) -> Iterator[str]:
-    """Serve the site, compressed, under the sub-path it was built for."""
+def address(html: Path) -> str:
+    """Return the address at which the site is served."""
+    return ADDRESS
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Serve the site, compressed, under the sub-path it was built for, to the tests of all cores."""
+    if hasattr(session.config, "workerinput") or not HTML.is_dir():
+        return
     place = urlsplit(ADDRESS)
     app = Starlette(
-        routes=[Mount(place.path.rstrip("/"), StaticFiles(directory=html, html=True))],
+        routes=[Mount(place.path.rstrip("/"), StaticFiles(directory=HTML, html=True))],
         middleware=[Middleware(GZipMiddleware)],
     )
     config = uvicorn.Config(app, "127.0.0.1", place.port or 80, log_level="error", ws="none")
@@ -60,11 +67,15 @@ def address(html: Path) -> Iterator[str]:
     thread = threading.Thread(target=server.run)
     thread.start()
     while not server.started:
-        assert thread.is_alive(), f"{ADDRESS} cannot be served: is the port taken?"
+        if not thread.is_alive():
+            pytest.exit(f"{ADDRESS} cannot be served: is the port taken?", returncode=1)
         time.sleep(0.05)
-    yield ADDRESS
-    server.should_exit = True
-    thread.join()
+
+    def stop() -> None:
+        server.should_exit = True
+        thread.join()
+
+    session.config.add_cleanup(stop)
 
 
 @pytest.fixture(scope="session")
