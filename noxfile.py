@@ -17,6 +17,7 @@ import nox
 nox.needs_version = ">=2025.2.9"
 nox.options.default_venv_backend = "uv|virtualenv"
 nox.options.error_on_missing_interpreters = True
+os.environ.setdefault("UV_COMPILE_BYTECODE", "1")  # once, not in each of many processes
 nox.options.reuse_venv = "yes"  # an environment of yesterday is brought up to date in a second
 
 PYPROJECT = nox.project.load_toml("pyproject.toml")

@@ -97,6 +97,7 @@ nb_code_prompt_show, nb_code_prompt_hide = "Show the code", "Hide the code"
 nb_execution_raise_on_error, nb_execution_timeout = True, 1800
 
 # --- the reference
+autosummary_generate = False  # nothing to list; looking for it would import TensorFlow
 autodoc_typehints = "none"  # numpydoc's docstrings carry the types
 numpydoc_show_class_members = False
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from bn_tutorial.data.dataset import Dataset
-from bn_tutorial.engines import replica_process
+from bn_tutorial.engines import replica_process, replicas, single
 from bn_tutorial.engines.batches import epoch_order
 from bn_tutorial.engines.program import Workbench
 from bn_tutorial.engines.replica_process import ReplicaProcess
@@ -53,7 +53,7 @@ def bench(tiny: Dataset) -> Iterator[Workbench]:
 
 
 def process_of(bench: Workbench) -> ReplicaProcess:
-    return bench.keep("replicas", None, ReplicaProcess)
+    return bench.keep(replicas.__name__, None, ReplicaProcess)
 
 
 # Equal to one device
@@ -160,7 +160,7 @@ def test_an_interrupt_ends_it(bench: Workbench, monkeypatch: pytest.MonkeyPatch)
     assert process.poll() is not None
 
 
-@pytest.mark.parametrize("how", ["closed", "forgotten"])
+@pytest.mark.parametrize("how", ["closed", "forgotten", "turned to another engine"])
 def test_the_process_ends_with_the_bench(
     how: str, tiny: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -173,8 +173,13 @@ def test_the_process_ends_with_the_bench(
     assert process.poll() is None
     if how == "closed":
         bench.close()
-    del bench
-    gc.collect()
+    elif how == "forgotten":
+        del bench
+        gc.collect()
+    else:
+        bench.turn_to(separate)  # of the same module, and so are its replicas
+        assert process.poll() is None
+        bench.turn_to(single.fit)
     assert process.poll() is not None
 
 

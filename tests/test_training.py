@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from bn_tutorial.data.dataset import Dataset
-from bn_tutorial.engines.program import program_key
+from bn_tutorial.engines.program import Workbench, program_key
 from bn_tutorial.networks import backend
 from bn_tutorial.recipe import Recipe
 from bn_tutorial.training import progress
@@ -359,3 +359,12 @@ def test_runs_that_share_a_compiled_program_are_trained_one_after_the_other(
     programs = [program_key(by_label[label])[0] for label, _ in calls]
     assert len(programs) == 48
     assert sum(one != two for one, two in itertools.pairwise(programs)) == 2
+
+
+def test_before_each_run_a_bench_turns_to_its_engine(
+    tiny: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turned = []
+    monkeypatch.setattr(Workbench, "turn_to", lambda bench, engine: turned.append(engine))
+    train(Recipe(width=4, epochs=1), tiny, [0, 1], engine=engines.counted)
+    assert turned == 2 * [engines.counted]

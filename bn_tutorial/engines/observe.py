@@ -49,7 +49,7 @@ def covariate_shift(bench: Workbench, recipe: Recipe, seed: int) -> Iterator[Row
     """
     key = recipe.inputs, recipe.train_size, recipe.validation
     # one probe for all runs on the same images: it is compiled once
-    probe = bench.keep("covariate shift", key, lambda: _shift_probe(bench, recipe), most=2)
+    probe = bench.keep(__name__, key, lambda: _shift_probe(bench, recipe), most=2)
     before = None
     for row in single.fit(bench, recipe, seed, probe):
         names = [name for name in row if name.startswith("quantiles/")]

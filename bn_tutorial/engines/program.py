@@ -71,13 +71,22 @@ class Workbench:
             for thing in shelf.values():
                 _close(thing)
 
+    def turn_to(self, engine: Engine) -> None:
+        """Let go of what engines of other modules keep under these modules' names."""
+        others = [one for one in self._kept if isinstance(one, str) and "." in one]
+        for shelf in others:
+            if shelf != engine.__module__:
+                for thing in self._kept.pop(shelf).values():
+                    _close(thing)
+
     def keep(self, shelf: object, key: Hashable, make: Callable[[], T], most: int = 1) -> T:
         """Return what is kept by that name, or make it.
 
         Parameters
         ----------
         shelf, key : hashable objects
-            Where it lies, and its name there.
+            Where it lies, and its name there. An engine gives its module's name as the shelf: then
+            it is kept until the bench turns to an engine of another module.
         make : callable
             Makes it, if it is not there.
         most : int

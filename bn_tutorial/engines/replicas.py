@@ -233,7 +233,7 @@ def on_replicas(
         )
     train, classes = (images.numpy(), labels.numpy()), len(bench.data.classes)
     task = recipe, train, classes, bench.pixel_statistics(recipe), seed, orders, how
-    return bench.keep("replicas", None, ReplicaProcess).ask(task)
+    return bench.keep(__name__, None, ReplicaProcess).ask(task)
 
 
 def on_one_device(

@@ -32,7 +32,7 @@ _SCRIPT = (
 )
 
 #: Memory, in bytes, from which on a worker makes room for a new one when its job is done.
-MOST_MEMORY = 1.9e9
+MOST_MEMORY = 1.3e9
 
 #: How many workers may die of a job.
 ATTEMPTS = 2

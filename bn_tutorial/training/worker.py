@@ -75,6 +75,7 @@ def train_together(
 
 def _histories(tasks: Sequence[Task], bench: Workbench, tell: Tell) -> list[History]:
     one, seeds = tasks[0], [task.seed for task in tasks]
+    bench.turn_to(one.engine)
     if len(tasks) == 1:
         return [rows.collect(_told(one.engine(bench, one.recipe, one.seed), tell))]
     found = lockstep.fit_together(bench, one.recipe, seeds)
