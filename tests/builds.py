@@ -2,8 +2,8 @@
 
 ``nox -s bench -- --builds`` prints a line for each build as it ends, with its bar. It builds a clone
 of the last commit with a home of its own: from nothing (but for the images), once more with nothing
-changed, once more after a sentence has changed; at last the quick look, from nothing. This takes an
-hour on two cores. The machine should have nothing else to do.
+changed, once more after a sentence has changed; at last the quick look, from nothing. This takes half
+an hour on two cores. The machine should have nothing else to do.
 """
 
 from __future__ import annotations
