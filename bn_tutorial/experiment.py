@@ -12,7 +12,7 @@ import pandas as pd
 
 from bn_tutorial.data.cifar10 import load_cifar10
 from bn_tutorial.data.dataset import Dataset
-from bn_tutorial.engines.program import Engine
+from bn_tutorial.engines.workbench import Engine
 from bn_tutorial.evidence import measures
 from bn_tutorial.evidence.measures import Drawn, Measure, runs_of
 from bn_tutorial.evidence.records import record

@@ -67,7 +67,8 @@ html_baseurl = (
 )
 myst_substitutions = {"install": f"`pip install {html_baseurl}{bn_downloads.WHEEL}`"}
 DIGEST = bn_pages.digest(PROFILE.name, DATA.digest)
-MADE = bn_provenance.kept(DIGEST)  # None if something must be computed anew
+SERVING = bool(os.environ.get("BN_TUTORIAL_SERVE"))
+MADE = bn_provenance.kept(f"{DIGEST} {html_baseurl}")  # None if something must be computed anew
 
 sphinx_gallery_conf = {
     "examples_dirs": "../gallery",
@@ -86,7 +87,7 @@ sphinx_gallery_conf = {
     "show_signature": False,
     "write_computation_times": False,  # its page loads scripts from other hosts
     # else only scripts that changed themselves; while prose is edited, no others either
-    "run_stale_examples": MADE is None and not os.environ.get("BN_TUTORIAL_SERVE"),
+    "run_stale_examples": MADE is None and not SERVING,
     "capture_repr": ("_repr_html_",),  # no <matplotlib ... object at 0x7f...> under the code
 }
 nb_execution_mode = "cache"
@@ -136,5 +137,6 @@ ogp_site_url, ogp_image = html_baseurl, f"{html_baseurl}_static/hero.png"
 ogp_image_alt = "Test accuracy of a network with and without batch normalisation."
 ogp_social_cards = {"enable": False}  # a drawing of the title; our hero figure says more
 html_context = {"default_mode": "auto", "provenance": MADE}
-provenance_digest = DIGEST
+# a build that served what it should have computed anew stands for no other
+provenance_digest = "" if SERVING and MADE is None else f"{DIGEST} {html_baseurl}"
 del DATA  # the scripts load their own: no need for twice the memory

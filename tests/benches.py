@@ -6,8 +6,8 @@ from collections.abc import Callable, Hashable
 from typing import Any, TypeVar
 
 from bn_tutorial.engines import single
-from bn_tutorial.engines.program import Workbench
 from bn_tutorial.engines.rows import History, collect
+from bn_tutorial.engines.workbench import Workbench
 from bn_tutorial.recipe import Recipe
 
 T = TypeVar("T")

@@ -23,6 +23,7 @@ import psutil
 
 from bn_tutorial.bench.unit import unit
 from bn_tutorial.data import load_cifar10, store_path
+from bn_tutorial.training.schedule import cores
 
 ROOT = Path(__file__).parents[1]
 GB = 1e9
@@ -104,9 +105,7 @@ def main() -> None:
             )
 
         tell("The standard site from nothing", "standard")
-        print(
-            f"The unit on {os.cpu_count()} cores: {units[0]:.0f} s before, {units[1]:.0f} s after"
-        )
+        print(f"The unit on {cores()} cores: {units[0]:.0f} s before, {units[1]:.0f} s after")
         tell("The same, unchanged", "standard", UNCHANGED)
         with Path(checkout, "docs/advantages.md").open("a") as page:
             page.write("\nA sentence that is here to be measured.\n")

@@ -12,7 +12,7 @@ import pytest
 from bn_tutorial.data.dataset import Dataset
 
 if TYPE_CHECKING:
-    from bn_tutorial.engines.program import Workbench
+    from bn_tutorial.engines.workbench import Workbench
 
 os.environ["CUDA_VISIBLE_DEVICES"] = "-1"  # the tests ask for the same bits, so for the CPU
 os.environ["BN_TUTORIAL_WORKERS"] = "1"  # worker processes have tests of their own

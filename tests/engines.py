@@ -23,8 +23,8 @@ from bn_tutorial.data.dataset import Dataset
 from bn_tutorial.recipe import Recipe
 
 if TYPE_CHECKING:
-    from bn_tutorial.engines.program import Workbench
     from bn_tutorial.engines.rows import Row
+    from bn_tutorial.engines.workbench import Workbench
 
 #: The recipe's label and the seed of each run that `counted` was asked for.
 calls: list[tuple[str, int]] = []
@@ -72,6 +72,12 @@ def failing(bench: Workbench, recipe: Recipe, seed: int) -> Iterator[Row]:
     if len(calls) == 2:
         raise ZeroDivisionError
     yield from counted(bench, recipe, seed)
+
+
+def missing(bench: Workbench, recipe: Recipe, seed: int) -> Iterator[Row]:
+    if seed >= 0:
+        raise FileNotFoundError("no such thing")
+    yield {}
 
 
 def logged(bench: Workbench, recipe: Recipe, seed: int) -> Iterator[Row]:

@@ -13,7 +13,7 @@ from bn_tutorial.bench.agreement import TOLERANCE, differences, first_loss, firs
 from bn_tutorial.data import load_cifar10
 from bn_tutorial.data.dataset import Dataset
 from bn_tutorial.engines.batches import epoch_order
-from bn_tutorial.engines.program import Workbench
+from bn_tutorial.engines.workbench import Workbench
 from bn_tutorial.networks.models import build
 from bn_tutorial.recipe import Recipe
 from tests.keras_jax import RECIPES

@@ -9,8 +9,8 @@ import pytest
 from bn_tutorial.data.dataset import Dataset
 from bn_tutorial.engines import averages
 from bn_tutorial.engines.averages import MOMENTA, averaging, compare
-from bn_tutorial.engines.program import Workbench
 from bn_tutorial.engines.rows import History
+from bn_tutorial.engines.workbench import Workbench
 from bn_tutorial.networks.backend import keras
 from bn_tutorial.networks.models import build
 from bn_tutorial.recipe import Recipe

@@ -17,7 +17,7 @@ from bn_tutorial.bench.floor import EPSILON, FIRST, SECOND, epochs_of, operands,
 from bn_tutorial.bench.speed import Benchmark, Measurement, interleave
 from bn_tutorial.data.dataset import Dataset
 from bn_tutorial.engines import notebook, single
-from bn_tutorial.engines.program import Workbench
+from bn_tutorial.engines.workbench import Workbench
 from bn_tutorial.networks.backend import tf
 from bn_tutorial.recipe import Recipe
 from bn_tutorial.training.provenance import Provenance

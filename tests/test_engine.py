@@ -14,9 +14,10 @@ import pytest
 from bn_tutorial.data.dataset import Dataset
 from bn_tutorial.engines import observe, program, single
 from bn_tutorial.engines.batches import epoch_order, pixel_statistics
-from bn_tutorial.engines.program import Program, Workbench, program_key
+from bn_tutorial.engines.program import Program, program_key
 from bn_tutorial.engines.rows import History, collect, collect_each
 from bn_tutorial.engines.single import FIT_METRICS, METRICS, TEST_METRICS
+from bn_tutorial.engines.workbench import Workbench
 from bn_tutorial.networks.backend import GPUS, keras, tf
 from bn_tutorial.networks.models import build
 from bn_tutorial.networks.statistics import batch_norms

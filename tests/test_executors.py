@@ -29,7 +29,7 @@ from click.testing import CliRunner
 from bn_tutorial import cli
 from bn_tutorial.data.cifar10 import DIGEST, load_cifar10, source_of, store_path
 from bn_tutorial.data.dataset import Dataset
-from bn_tutorial.engines.program import Engine
+from bn_tutorial.engines.workbench import Engine
 from bn_tutorial.networks import backend
 from bn_tutorial.recipe import Recipe
 from bn_tutorial.training import executors, keys, sweep, worker

@@ -42,6 +42,16 @@ def public(room: str) -> list[str]:
     return [one.name for node in body if isinstance(node, ast.ImportFrom) and node.module for one in node.names]  # fmt: skip
 
 
+@pytest.mark.parametrize("folder", ["bn_tutorial", "docs/_ext"])
+def test_no_file_is_long(folder: str) -> None:
+    long = {
+        path.name: count
+        for path in (ROOT / folder).rglob("*.py")
+        if (count := len(path.read_text("utf-8").splitlines())) > 350
+    }
+    assert not long
+
+
 def test_rooms_import_one_way_and_modules_in_no_circle() -> None:
     code = "from importlinter.cli import lint_imports_command as lint; lint()"
     command = [sys.executable, "-c", code, "--no-cache", "--no-logo", "pyproject.toml"]

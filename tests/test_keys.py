@@ -18,7 +18,7 @@ import pytest
 import bn_tutorial.engines
 from bn_tutorial.data.dataset import Dataset
 from bn_tutorial.engines import observe, replicas, single, timing
-from bn_tutorial.engines.program import Engine
+from bn_tutorial.engines.workbench import Engine
 from bn_tutorial.networks import backend
 from bn_tutorial.recipe import Recipe
 from bn_tutorial.training import keys

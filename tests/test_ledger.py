@@ -134,3 +134,26 @@ def test_what_is_judged_in_one_build_only_is_no_disagreement() -> None:
     measure("mass", heavy="not judged")
     assert ledger.disagreements(ledger.ledger(), reference) == []
     assert ledger.disagreements(reference, ledger.ledger()) == []
+
+
+@pytest.mark.parametrize(
+    ("key", "one", "other", "differs"),
+    [
+        ("device", "cpu", "gpu", True),
+        ("data", {"digest": "1", "source": "npm"}, {"digest": "1", "source": "store"}, False),
+        ("data", {"digest": "1", "source": "npm"}, {"digest": "2", "source": "npm"}, True),
+        ("versions", {"numpy": "1", "python": "3"}, {"numpy": "1"}, False),
+        ("versions", {"numpy": "1", "python": "3"}, {"numpy": "2"}, True),
+        ("data", None, None, False),
+    ],
+)
+def test_builds_differ_by_images_and_versions_and_not_by_words(
+    key: str, one: object, other: object, differs: bool
+) -> None:
+    def entries(word: str, of: object) -> list[dict[str, object]]:
+        made = {**dict.fromkeys(ledger.PROVENANCE), key: of}
+        part = {"id": "a", "statement": "A.", "word": word, **made}
+        return [{**part, "parts": [part]}]
+
+    (found,) = ledger.disagreements(entries("supported", one), entries("contradicted", other))
+    assert found["differs"] == ([key] if differs else [])

@@ -12,9 +12,9 @@ from bn_tutorial.data import load_cifar10
 from bn_tutorial.data.dataset import Dataset
 from bn_tutorial.engines import lockstep, program, single
 from bn_tutorial.engines.lockstep import Vectorised, fit_together, supports, usual_engine
-from bn_tutorial.engines.program import Workbench
 from bn_tutorial.engines.rows import History, Row, collect_each
 from bn_tutorial.engines.single import METRICS
+from bn_tutorial.engines.workbench import Workbench
 from bn_tutorial.networks import backend
 from bn_tutorial.recipe import NORMALISERS, Recipe
 from bn_tutorial.training import sweep

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from bn_tutorial.engines import notebook
-from bn_tutorial.engines.program import Workbench
+from bn_tutorial.engines.workbench import Workbench
 from bn_tutorial.networks.backend import keras, tf
 from bn_tutorial.recipe import Recipe
 from tests.benches import run

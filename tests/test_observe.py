@@ -16,8 +16,8 @@ from bn_tutorial.engines.observe import (
     weight_geometry,
 )
 from bn_tutorial.engines.probes import QUANTILES, UNITS
-from bn_tutorial.engines.program import Workbench
 from bn_tutorial.engines.single import METRICS
+from bn_tutorial.engines.workbench import Workbench
 from bn_tutorial.networks.models import build
 from bn_tutorial.recipe import Recipe
 from tests.benches import fit, run

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import math
 import os
@@ -285,10 +286,10 @@ def test_an_error_in_a_worker_tells_where_and_cancels_the_rest(log: Path, store:
 def test_without_processes_this_one_trains_and_says_so(
     store: RunStore, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def refused() -> NoReturn:
+    def refused(*_: Any, **__: Any) -> NoReturn:
         raise BlockingIOError(11, "Resource temporarily unavailable")
 
-    monkeypatch.setattr(pool, "start", refused)
+    monkeypatch.setattr(subprocess, "Popen", refused)
     assert outcomes(trained(store, engines.counted)) == expected()
     first, *lines = capsys.readouterr().err.splitlines()
     assert "No worker processes here" in first
@@ -316,7 +317,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
     def none(count: int) -> NoReturn:
         counts.append(count)
-        raise OSError("none")
+        raise NoWorkers("none")
 
     monkeypatch.delenv(executors.WORKERS)
     monkeypatch.setattr(pool, "shared", none)
@@ -423,8 +424,8 @@ def test_jobs_of_one_program_go_to_one_worker(two: Workers) -> None:
         (name, two.send(engines.busy, wanted=Wanted(1, name))) for _ in range(8) for name in "ab"
     ]
     found = Counter((name, future.result()) for name, future in futures)
-    # at most one of each is done by the other worker, at the end, when nothing else is left
-    assert sum(count for _, count in found.most_common(2)) >= 14
+    # whoever is done with its own first helps the other one, which on a busy machine may be much
+    assert found.most_common(1)[0][1] >= 7
 
 
 def test_nothing_else_runs_beside_what_must_be_alone(log: Path) -> None:
@@ -510,13 +511,12 @@ def test_the_number_of_cores_is_that_of_this_process(monkeypatch: pytest.MonkeyP
 
 
 def test_images_are_mapped_from_files_as_long_as_they_are_used(tiny: Dataset) -> None:
-    data = tiny.subset(50)
+    data = dataclasses.replace(tiny.subset(50), source="a sample", is_sample=True)
     folder = images.lend(data)
-    assert isinstance(folder, Path)
     assert images.lend(data) == folder
     borrowed = images.borrow(folder)
-    assert borrowed.digest == data.digest
-    assert borrowed.source == data.source
+    for field in dataclasses.fields(data):
+        np.testing.assert_array_equal(getattr(borrowed, field.name), getattr(data, field.name))
     base = borrowed.x_train
     while isinstance(base.base, np.ndarray):
         base = base.base
@@ -526,12 +526,27 @@ def test_images_are_mapped_from_files_as_long_as_they_are_used(tiny: Dataset) ->
     images._BORROWED.discard(folder)
 
 
-def test_images_that_cannot_be_lent_are_sent(
+def test_without_a_place_for_images_this_process_trains(
     tiny: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = tiny.subset(60)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "missing"))
-    assert images.lend(data) is data
+    with pytest.raises(NoWorkers, match="the images cannot be written for workers"):
+        images.lend(data)
+
+
+def test_a_fork_leaves_images_and_workers_to_their_owner(tiny: Dataset) -> None:
+    folder = images.lend(data := tiny.subset(70))
+    images._remove(folder, owner=os.getpid() + 1)
+    assert folder.exists()
+    images._remove(folder, owner=os.getpid())
+    assert not folder.exists()
+    del data
+
+
+def test_an_error_of_a_run_is_not_taken_for_a_want_of_workers(store: RunStore) -> None:
+    with pytest.raises(FileNotFoundError, match="no such thing"):
+        trained(store, engines.missing)
 
 
 def test_a_worker_without_its_images_says_so(

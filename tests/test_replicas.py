@@ -14,7 +14,6 @@ import pytest
 from bn_tutorial.data.dataset import Dataset
 from bn_tutorial.engines import replica_process, replicas, single
 from bn_tutorial.engines.batches import epoch_order
-from bn_tutorial.engines.program import Workbench
 from bn_tutorial.engines.replica_process import ReplicaProcess
 from bn_tutorial.engines.replicas import (
     compare,
@@ -25,6 +24,7 @@ from bn_tutorial.engines.replicas import (
     synchronised,
 )
 from bn_tutorial.engines.single import METRICS, TEST_METRICS
+from bn_tutorial.engines.workbench import Workbench
 from bn_tutorial.recipe import Recipe
 from bn_tutorial.training.sweep import train
 from tests.benches import Roomy, fit, run

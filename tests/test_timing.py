@@ -10,9 +10,10 @@ import pytest
 
 from bn_tutorial.data.dataset import Dataset
 from bn_tutorial.engines import timing
-from bn_tutorial.engines.program import Program, Workbench, suits_xla
+from bn_tutorial.engines.program import Program, suits_xla
 from bn_tutorial.engines.rows import History
 from bn_tutorial.engines.timing import CALLS, steps, steps_without_xla, take_turns
+from bn_tutorial.engines.workbench import Workbench
 from bn_tutorial.networks.backend import tf
 from bn_tutorial.recipe import Recipe
 from bn_tutorial.training.sweep import train

@@ -17,7 +17,8 @@ import numpy as np
 import pytest
 
 from bn_tutorial.data.dataset import Dataset
-from bn_tutorial.engines.program import Workbench, program_key
+from bn_tutorial.engines.program import program_key
+from bn_tutorial.engines.workbench import Workbench
 from bn_tutorial.networks import backend
 from bn_tutorial.recipe import Recipe
 from bn_tutorial.training import progress

@@ -8,7 +8,7 @@ from bn_tutorial.bench.apart import apart
 from bn_tutorial.data.dataset import Dataset
 from bn_tutorial.engines import lockstep
 from bn_tutorial.engines.batches import epoch_order
-from bn_tutorial.engines.program import Workbench
+from bn_tutorial.engines.workbench import Workbench
 from bn_tutorial.recipe import Recipe
 
 #: By how much, relatively, the loss of the first epoch may differ between two ways.

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import os
 import statistics
 import sys
 import time
@@ -22,9 +21,10 @@ from rich.table import Table
 from bn_tutorial.bench import floor, unit
 from bn_tutorial.data.dataset import Dataset
 from bn_tutorial.engines import notebook, single
-from bn_tutorial.engines.program import Workbench
+from bn_tutorial.engines.workbench import Workbench
 from bn_tutorial.recipe import Recipe
 from bn_tutorial.training.provenance import Provenance
+from bn_tutorial.training.schedule import cores
 from bn_tutorial.training.sweep import check_fits
 
 
@@ -190,7 +190,7 @@ def bench(
         measurements=tuple(_measure(recipe, data, report) for recipe in recipes),
         epochs=epochs,
         unit=unit.unit(data, report),
-        provenance=Provenance.here(data, cores=os.cpu_count()),
+        provenance=Provenance.here(data, cores=cores()),
         peak_memory=_peak_memory(),
     )
 

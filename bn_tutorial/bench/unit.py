@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -10,8 +9,9 @@ from collections.abc import Callable, Iterable
 from bn_tutorial.bench.apart import apart
 from bn_tutorial.data.dataset import Dataset
 from bn_tutorial.engines import notebook
-from bn_tutorial.engines.program import Workbench
+from bn_tutorial.engines.workbench import Workbench
 from bn_tutorial.recipe import Recipe
+from bn_tutorial.training.schedule import cores
 
 #: The notebook's runs: the baseline, and with batch normalisation once more at 32 and at three sizes.
 RUNS = ((None, 32), ("batch", 32), ("batch", 32), ("batch", 64), ("batch", 128), ("batch", 256))
@@ -38,7 +38,7 @@ def unit(data: Dataset, report: Callable[[str], object] = lambda line: None) -> 
         for (norm, size), times in Counter(RUNS).items()
     }
     total = 0.0
-    timed = apart(epochs, [*counts], data, threads=os.cpu_count() or 1)
+    timed = apart(epochs, [*counts], data, threads=cores())
     for (recipe, times), (first, second) in zip(counts.items(), timed, strict=True):
         report(f"the notebook, {recipe.label}: {first:.2f} s, then {second:.2f} s an epoch")
         total += times * (first + 9 * second)

@@ -64,14 +64,15 @@ def outcomes(runs: Runs) -> Table:
         caption_justify="left",
     )
     table.add_column("seed")
-    for heading in ("training", "test,\nmoving", "test,\npopulation"):
+    images = "validation" if recipe.validation else "test"
+    for heading in ("training", f"{images},\nmoving", f"{images},\npopulation"):
         table.add_column(heading, justify="right")
     table.add_column("diverged")
     table.add_column("seconds", justify="right")
     for run in runs:
         table.add_row(
             str(run.seed),
-            *("–" if run.diverged else f"{100 * run.history[name][-1]:.2f}" for name in metrics),
+            *("–" if run.diverged else _percent(run, name, "") for name in metrics),
             f"epoch {len(run.history['loss'])}" if run.diverged else "no",
             f"{run.provenance.seconds or 0:.1f}",
             end_section=run.seed == len(runs) - 1,
@@ -105,16 +106,23 @@ def inventory(runs: Sequence[Run]) -> Table:
         made = run.provenance
         *_, module, _ = str(made.engine).split(".")
         loop = "" if module == "single" else f" ({module})"
+        images = "\n(validation)" if run.recipe.validation else ""
         when = datetime.datetime.fromisoformat(made.created).astimezone()
         table.add_row(
             run.recipe.label + loop,
             str(run.seed),
-            "diverged" if run.diverged else f"{100 * run.history['val_accuracy'][-1]:.2f} %",
+            "diverged" if run.diverged else _percent(run, "val_accuracy") + images,
             made.machine,
             "bundled sample" if made.is_sample else made.data["source"],
             f"{when:%Y-%m-%d %H:%M}",
         )
     return table
+
+
+def _percent(run: Run, metric: str, unit: str = " %") -> str:
+    """Return a metric after the last epoch, or a dash if the engine does not measure it."""
+    values = run.history.get(metric)
+    return f"{100 * values[-1]:.2f}{unit}" if values else "–"
 
 
 # Files

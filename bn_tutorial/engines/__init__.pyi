@@ -10,11 +10,12 @@ from . import replicas as replicas
 from . import rows as rows
 from . import single as single
 from . import timing as timing
+from . import workbench as workbench
 from .batches import epoch_order as epoch_order
 from .lockstep import usual_engine as usual_engine
-from .program import Engine as Engine
 from .program import Program as Program
-from .program import Workbench as Workbench
 from .rows import History as History
 from .rows import Row as Row
 from .rows import collect as collect
+from .workbench import Engine as Engine
+from .workbench import Workbench as Workbench

@@ -10,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from bn_tutorial.engines.batches import batch, epoch_order, hits
-from bn_tutorial.engines.program import POPULATION, Program, Workbench
+from bn_tutorial.engines.program import POPULATION, Program
 from bn_tutorial.engines.rows import Row
+from bn_tutorial.engines.workbench import Workbench
 from bn_tutorial.networks.backend import keras, tf
 from bn_tutorial.networks.statistics import (
     Statistics,

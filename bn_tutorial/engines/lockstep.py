@@ -16,9 +16,10 @@ import numpy as np
 
 from bn_tutorial.engines import single
 from bn_tutorial.engines.batches import batch, epoch_order, hits
-from bn_tutorial.engines.program import Engine, Program, Workbench, optimiser
+from bn_tutorial.engines.program import Program, optimiser
 from bn_tutorial.engines.rows import Row
 from bn_tutorial.engines.single import FIT_METRICS, METRICS, TEST_METRICS
+from bn_tutorial.engines.workbench import Engine, Workbench
 from bn_tutorial.networks import backend
 from bn_tutorial.networks.backend import keras, tf
 from bn_tutorial.networks.statistics import sum_over_batches

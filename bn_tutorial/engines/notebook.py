@@ -13,8 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from bn_tutorial.data.dataset import Dataset
-from bn_tutorial.engines.program import Workbench
 from bn_tutorial.engines.rows import Row
+from bn_tutorial.engines.workbench import Workbench
 from bn_tutorial.networks.backend import keras, tf
 from bn_tutorial.recipe import Recipe
 

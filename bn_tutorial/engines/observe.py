@@ -15,8 +15,9 @@ import numpy.typing as npt
 from bn_tutorial.engines import probes, single
 from bn_tutorial.engines.batches import batch, epoch_order, hits
 from bn_tutorial.engines.probes import QUANTILES, UNITS
-from bn_tutorial.engines.program import Probe, Workbench
+from bn_tutorial.engines.program import Probe
 from bn_tutorial.engines.rows import Row, numbered
+from bn_tutorial.engines.workbench import Workbench
 from bn_tutorial.networks.backend import keras, tf
 from bn_tutorial.networks.models import build
 from bn_tutorial.recipe import Recipe

@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from bn_tutorial.engines.batches import batch, epoch_order
-from bn_tutorial.engines.program import Workbench
 from bn_tutorial.engines.replica_process import (
     REPLICAS,
     Array,
@@ -22,6 +21,7 @@ from bn_tutorial.engines.replica_process import (
 )
 from bn_tutorial.engines.rows import Row, takes
 from bn_tutorial.engines.single import METRICS, TEST_METRICS
+from bn_tutorial.engines.workbench import Workbench
 from bn_tutorial.networks.backend import keras, tf
 from bn_tutorial.networks.models import build
 from bn_tutorial.recipe import Recipe

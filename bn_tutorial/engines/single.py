@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from bn_tutorial.engines.batches import epoch_order
-from bn_tutorial.engines.program import Probe, Workbench
+from bn_tutorial.engines.program import Probe
 from bn_tutorial.engines.rows import Row, numbered
+from bn_tutorial.engines.workbench import Workbench
 from bn_tutorial.recipe import Recipe
 
 #: What is measured after each epoch.

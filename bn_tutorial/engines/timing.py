@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 
 from bn_tutorial.engines.batches import batch, epoch_order
-from bn_tutorial.engines.program import Workbench, suits_xla
+from bn_tutorial.engines.program import suits_xla
 from bn_tutorial.engines.rows import Row, takes
+from bn_tutorial.engines.workbench import Workbench
 from bn_tutorial.networks.backend import keras, tf
 from bn_tutorial.networks.folding import fold
 from bn_tutorial.recipe import Recipe

@@ -122,7 +122,7 @@ def disagreements(
                     "statement": ours["statement"],
                     "here": ours["word"],
                     "there": other["word"],
-                    "differs": [key for key in PROVENANCE if _made(ours, key) != _made(other, key)],
+                    "differs": [key for key in PROVENANCE if _differ(ours, other, key)],
                 }
             )
     return found
@@ -132,9 +132,18 @@ def _by_id(entries: Iterable[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]
     return {one["id"]: one for entry in entries for one in (entry, *entry["parts"])}
 
 
-def _made(one: Mapping[str, Any], key: str) -> list[Any]:
-    """Return a part's provenance, or that of all parts of a claim."""
-    return [part[key] for part in one.get("parts", [one])]
+def _differ(one: Mapping[str, Any], other: Mapping[str, Any], key: str) -> bool:
+    """Return whether parts, or all parts of claims, have another provenance."""
+    parts, others = ([part[key] for part in entry.get("parts", [entry])] for entry in (one, other))
+    return len(parts) != len(others) or any(map(_differs, parts, others))
+
+
+def _differs(one: Any, other: Any) -> bool:
+    """Return whether data are others, or packages that both builds know have other versions."""
+    if not isinstance(one, Mapping) or not isinstance(other, Mapping):
+        return bool(one != other)
+    known = ["digest"] if "digest" in one else one.keys() & other.keys()
+    return any(one[name] != other.get(name) for name in known)
 
 
 def _part(hypothesis: Hypothesis) -> dict[str, Any]:

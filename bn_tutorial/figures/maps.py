@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike
 
 from bn_tutorial.evidence.measures import Drawn, Trained, fails, last, runs_of
 from bn_tutorial.figures.canvas import NumberedFigure, finished, panels
-from bn_tutorial.figures.style import COLORS, field_name, percent
+from bn_tutorial.figures.style import MARK, field_name, percent
 from bn_tutorial.recipe import Recipe
 from bn_tutorial.training.runs import Runs
 
@@ -101,7 +101,7 @@ def heatmaps(
                 held = (ticks or {}).get((name, label), ())
                 place = np.interp(np.log(held), np.log(columns), range(len(columns)))
                 style: dict[str, Any] = {
-                    "color": COLORS["renorm"],
+                    "color": MARK,
                     "markersize": 9,
                     "markeredgewidth": 2,
                 }

@@ -28,6 +28,9 @@ MOVING = tuple(norm for norm, row in NORMALISERS.items() if row.moving)
 #: Three shades of batch normalisation's colour, for one thing in three degrees.
 SHADES = ("#7cc4f2", COLORS["batch"], "#3f6fae")
 
+#: The colour of what is marked within a figure, and is no normaliser.
+MARK = "#ff8c1a"
+
 #: Settings for matplotlib; the site's build starts every script with them.
 STYLE: dict[Any, Any] = {
     "figure.figsize": (7.2, 4.2),

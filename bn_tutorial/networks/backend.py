@@ -44,16 +44,18 @@ def _without_chatter() -> Iterator[None]:
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 #: A run is computed by one core, on every machine, so its bits do not depend on their number.
-THREADS = int(os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1"))
+_WANTED = int(os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1"))
 with _without_chatter():
     import keras
     import tensorflow as tf
 
-    tf.config.threading.set_intra_op_parallelism_threads(THREADS)
-    tf.config.threading.set_inter_op_parallelism_threads(THREADS)
     GPUS = tf.config.list_physical_devices("GPU")
-    for _gpu in GPUS:
-        tf.config.experimental.set_memory_growth(_gpu, True)
+    with contextlib.suppress(RuntimeError):  # TensorFlow has begun: it is used as it is
+        tf.config.threading.set_intra_op_parallelism_threads(_WANTED)
+        tf.config.threading.set_inter_op_parallelism_threads(_WANTED)
+        for _gpu in GPUS:
+            tf.config.experimental.set_memory_growth(_gpu, True)
+    THREADS = tf.config.threading.get_intra_op_parallelism_threads() or os.cpu_count() or 1
     tf.config.experimental.enable_tensor_float_32_execution(False)  # its products are coarser
     tf.zeros(1)  # starts the devices, which chat once more
 
@@ -61,7 +63,8 @@ with _without_chatter():
 def device() -> str:
     """Return the kind of device that trains: ``"cpu"`` or the GPU's name.
 
-    Where ``TF_NUM_INTRAOP_THREADS`` asks for more than one thread, that is told, too.
+    Where a run has more than one thread, that is told, too: because ``TF_NUM_INTRAOP_THREADS`` says
+    so, or because TensorFlow had begun before this package was imported.
     """
     if not GPUS:
         return "cpu" if THREADS == 1 else f"cpu, {THREADS} threads"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import os
 import shutil
 import tempfile
 import weakref
@@ -11,8 +13,10 @@ from pathlib import Path
 import numpy as np
 
 from bn_tutorial.data.dataset import Dataset
+from bn_tutorial.training.executors import NoWorkers
 
 _ARRAYS = ("x_train", "y_train", "x_test", "y_test")
+_REST = tuple(field.name for field in dataclasses.fields(Dataset) if field.name not in _ARRAYS)
 _TEXTS = "texts.json"
 
 #: Where this process has written images for others, for as long as it uses them itself.
@@ -22,7 +26,7 @@ _LENT: weakref.WeakKeyDictionary[Dataset, Path] = weakref.WeakKeyDictionary()
 _BORROWED: set[Path] = set()
 
 
-def lend(data: Dataset) -> Path | Dataset:
+def lend(data: Dataset) -> Path:
     """Write images into a temporary folder; it is deleted when this process needs them no more.
 
     Parameters
@@ -32,25 +36,35 @@ def lend(data: Dataset) -> Path | Dataset:
 
     Returns
     -------
-    Path or Dataset
-        The folder; or, where none can be written, the images themselves.
+    Path
+        The folder.
+
+    Raises
+    ------
+    NoWorkers
+        If none can be written.
     """
     if data not in _LENT:
         try:
             folder = Path(tempfile.mkdtemp(prefix="bn_tutorial-images-"))
-        except OSError:
-            return data
-        weakref.finalize(data, shutil.rmtree, folder, ignore_errors=True)
+        except OSError as error:
+            raise NoWorkers(f"the images cannot be written for workers: {error}.") from error
+        weakref.finalize(data, _remove, folder, os.getpid())
         try:
             for name in _ARRAYS:
                 np.save(folder / f"{name}.npy", getattr(data, name))
-            texts = {"classes": data.classes, "source": data.source}
+            texts = {name: getattr(data, name) for name in _REST}
             (folder / _TEXTS).write_text(json.dumps(texts), "utf-8")
-        except OSError:
+        except OSError as error:
             shutil.rmtree(folder, ignore_errors=True)
-            return data
+            raise NoWorkers(f"the images cannot be written for workers: {error}.") from error
         _LENT[data] = folder
     return _LENT[data]
+
+
+def _remove(folder: Path, owner: int) -> None:
+    if os.getpid() == owner:  # and not a fork of it
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def borrow(folder: Path) -> Dataset:

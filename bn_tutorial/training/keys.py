@@ -27,7 +27,7 @@ from bn_tutorial.training.store import FORMAT
 
 if TYPE_CHECKING:
     from bn_tutorial.data.dataset import Dataset
-    from bn_tutorial.engines.program import Engine
+    from bn_tutorial.engines.workbench import Engine
     from bn_tutorial.recipe import Recipe
 
 PACKAGE = bn_tutorial.__name__

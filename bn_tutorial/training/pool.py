@@ -63,7 +63,7 @@ class Workers(Executor):
 
     Raises
     ------
-    OSError
+    NoWorkers
         If no process can be started.
     """
 
@@ -205,7 +205,7 @@ class _Keeper:
         job.attempts += 1
         try:
             fine, result = self._answer(job)
-        except (EOFError, ConnectionError, pickle.UnpicklingError):  # perhaps amidst a word
+        except (EOFError, OSError, pickle.UnpicklingError):  # perhaps amidst a word
             ready, status = self.ready, self.end()
             if job.abandoned:
                 job.give_up()
@@ -260,16 +260,19 @@ def start() -> subprocess.Popen[bytes]:
 
     Raises
     ------
-    OSError
+    NoWorkers
         If no process can be started.
     """
-    return subprocess.Popen(
-        [sys.executable or "", "-c", _SCRIPT, json.dumps(sys.path)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        start_new_session=True,
-        creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),  # on Windows
-    )
+    try:
+        return subprocess.Popen(
+            [sys.executable or "", "-c", _SCRIPT, json.dumps(sys.path)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            start_new_session=True,
+            creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),  # on Windows
+        )
+    except OSError as error:
+        raise NoWorkers(f"worker processes cannot be started: {error}.") from error
 
 
 def kill(process: subprocess.Popen[bytes]) -> None:
@@ -285,7 +288,7 @@ def end(process: subprocess.Popen[bytes]) -> int:
     """Kill a worker process, clear up after it, and return its exit status."""
     if process.poll() is None:
         kill(process)
-    with contextlib.suppress(BrokenPipeError), process:  # closes the pipes, and waits
+    with contextlib.suppress(OSError), process:  # closes the pipes, and waits
         pass
     return process.wait()
 
@@ -304,7 +307,13 @@ _SHARED: list[Workers] = []
 
 
 if hasattr(os, "register_at_fork"):  # a fork has no threads to look after them
-    os.register_at_fork(after_in_child=_SHARED.clear)
+    os.register_at_fork(after_in_child=lambda: forget())
+
+
+def forget() -> None:
+    """Leave the workers to the process that started them."""
+    while _SHARED:
+        atexit.unregister(_SHARED.pop().shutdown)
 
 
 def shared(count: int) -> Workers:

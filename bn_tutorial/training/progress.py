@@ -69,7 +69,8 @@ class Report:
         """Say how a run has ended."""
         self.done += 1
         images = "validation" if run.recipe.validation else "test"
-        right = f"{run.history['val_accuracy'][-1]:.1%} of the {images} images right"
+        measured = run.history.get("val_accuracy")
+        right = f"{measured[-1]:.1%} of the {images} images right" if measured else "trained"
         outcome = "diverged" if run.diverged else right
         self.say(
             f"[{self.done}/{self.count}] {run.recipe.label}, seed {run.seed}: "

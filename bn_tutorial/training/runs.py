@@ -42,7 +42,9 @@ class Run:
     def diverged(self) -> bool:
         """Whether the loss stopped being finite; the history ends there."""
         return not all(
-            math.isfinite(value) for name in ("loss", "val_loss") for value in self.history[name]
+            math.isfinite(value)
+            for name in ("loss", "val_loss")
+            for value in self.history.get(name, ())
         )
 
 

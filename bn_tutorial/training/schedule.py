@@ -16,7 +16,7 @@ from bn_tutorial.training.store import RunStore
 
 if TYPE_CHECKING:
     from bn_tutorial.data.dataset import Dataset
-    from bn_tutorial.engines.program import Engine
+    from bn_tutorial.engines.workbench import Engine
 
 #: Seconds in which a program is compiled, about.
 COMPILING = 4

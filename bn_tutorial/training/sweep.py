@@ -22,7 +22,8 @@ from bn_tutorial.data.cifar10 import source_of
 from bn_tutorial.data.dataset import Dataset
 from bn_tutorial.engines import lockstep
 from bn_tutorial.engines.lockstep import usual_engine
-from bn_tutorial.engines.program import Engine, Workbench, program_key
+from bn_tutorial.engines.program import program_key
+from bn_tutorial.engines.workbench import Engine, Workbench
 from bn_tutorial.networks import backend
 from bn_tutorial.recipe import Recipe
 from bn_tutorial.training import executors, images, pool, schedule, worker
@@ -81,8 +82,8 @@ def train(
         to do and memory for them.
     executor : concurrent.futures.Executor or None
         Whose workers train instead, each of them one run at a time; for instance what
-        `bn_tutorial.training.executors.dask` opens. Without one, and without `workers`, it is the
-        Dask cluster that ``BN_TUTORIAL_DASK`` names, if it names one.
+        `bn_tutorial.training.executors.dask` opens. Without one, and if nobody says how many workers,
+        it is the Dask cluster that ``BN_TUTORIAL_DASK`` names, if it names one.
 
     Returns
     -------
@@ -134,7 +135,7 @@ def _train(
             try:
                 mine = pool.shared(count or schedule.usual_workers())
                 return _train_there(mine, tasks, data, report)
-            except (NoWorkers, OSError) as error:
+            except NoWorkers as error:
                 report.say(f"No worker processes here ({error}), so this process trains.")
         return _train_here(tasks, data, report)
 

@@ -23,8 +23,8 @@ from bn_tutorial.data.cifar10 import load_cifar10
 from bn_tutorial.data.dataset import Dataset
 from bn_tutorial.data.sources import DataError
 from bn_tutorial.engines import lockstep, rows
-from bn_tutorial.engines.program import Engine, Workbench
 from bn_tutorial.engines.rows import History
+from bn_tutorial.engines.workbench import Engine, Workbench
 from bn_tutorial.training import images, keys
 from bn_tutorial.training.executors import WorkerError
 from bn_tutorial.training.provenance import Provenance
@@ -51,7 +51,7 @@ def train_together(
     bench : Workbench
         With the images.
     tell : callable
-        Is given 0 when training begins, and then how many epochs are over, again and again.
+        Is given 0 when training begins, and then 1 after each epoch.
     unstored : callable
         Is given the error if a run cannot be stored.
     """
@@ -250,6 +250,8 @@ def main() -> None:
             thread.submit(do, pickle.load(asked)).add_done_callback(done)
     except (EOFError, pickle.UnpicklingError):  # the client has ended, perhaps amidst a word
         images.inherit()
+        if hasattr(os, "killpg"):
+            os.killpg(0, signal.SIGKILL)  # and what it has started: replicas
         os._exit(0)
 
 

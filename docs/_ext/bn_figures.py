@@ -55,7 +55,7 @@ def scraper(block: Any, block_vars: dict[str, Any], gallery_conf: dict[str, Any]
             raise ValueError(
                 f"{block_vars['src_file']}: figure {number} has no label to serve as its alt text"
             )
-        file.write_text(figures.to_svg(figure))
+        file.write_text(figures.to_svg(figure), "utf-8")
         name = file.relative_to(gallery_conf["src_dir"]).as_posix()
         rst += f"\n.. image:: /{name}\n   :alt: {alt}\n   :class: sphx-glr-single-img\n"
         if file.stem == HERO:
@@ -64,7 +64,7 @@ def scraper(block: Any, block_vars: dict[str, Any], gallery_conf: dict[str, Any]
         if int(file.stem[-3:]) == script.get("thumbnail_number", 1):
             small = file.parent / "small" / file.name
             small.parent.mkdir(exist_ok=True)
-            small.write_text(_first_panel(figure))
+            small.write_text(_first_panel(figure), "utf-8")
             script.pop("thumbnail_number", None)  # which would have a say before the path
             script["thumbnail_path"] = small.relative_to(gallery_conf["src_dir"]).as_posix()
     plt.close("all")

@@ -23,12 +23,16 @@ from sphinx.util.logging import getLogger
 
 import bn_tutorial
 from bn_tutorial.training import pool
+from bn_tutorial.training.schedule import usual_workers
 
 #: Pages that train, the longest first; the others follow by the number of their cells.
 FIRST = ("reproduce", "notebook", "clinic", "from_scratch")
 #: For each kernel: kernels that use every core slow one another down.
 ONE_CORE = dict.fromkeys(
-    ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"),
+    (
+        *("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS"),
+        *("TF_NUM_INTEROP_THREADS", "BN_TUTORIAL_WORKERS"),
+    ),
     "1",
 )
 
@@ -67,7 +71,7 @@ def execute_pages(app: Sphinx, env: BuildEnvironment, docnames: list[str]) -> No
     changed = cache.list_unexecuted(filter_uris=[*cells])
     changed.sort(key=lambda one: (_rank(one.uri), -cells[one.uri]))
     work = [ProcessData(one.pk, one.uri, cache, limit, allow_errors=False) for one in changed]
-    with ThreadPoolExecutor(os.cpu_count()) as threads, mock.patch.dict(os.environ, ONE_CORE):
+    with ThreadPoolExecutor(usual_workers()) as threads, mock.patch.dict(os.environ, ONE_CORE):
         list(threads.map(Worker(getLogger(__name__)), work))
 
 

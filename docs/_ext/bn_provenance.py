@@ -45,7 +45,7 @@ def kept(digest: str) -> Provenance | None:
 
 def keep(app: Sphinx, exception: Exception | None) -> None:
     """Note, after a whole build, what it was made of."""
-    if exception is None and app.builder.format == "html":
+    if exception is None and app.builder.format == "html" and app.config.provenance_digest:
         digest = [app.config.provenance_digest, _recorded()]
         made = app.config.html_context["provenance"].asdict()
         KEPT.write_text(json.dumps({"digest": digest, "made": made}), "utf-8")

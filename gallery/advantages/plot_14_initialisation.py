@@ -55,7 +55,8 @@ trial.train([net for row in rows.values() for net in row.values()], trial.few_se
 # The map
 # -------
 # Each run looks at the test images once, after its last epoch, with population statistics. A run has
-# *failed* if its loss stops being finite, or if its loss on training images ends no better than X
+# *failed* if its loss stops being finite, or if its loss on training images ends no better than that of
+# guessing, :math:`\ln 10`. It counts all the same, with the accuracy that it has.
 
 TEST = "test_accuracy_population"
 trial.heatmaps(
@@ -130,7 +131,7 @@ for name, net in networks.items():
 # %%
 # The figure shows the mean over the layer's 128 units; the code above has compared each of them.
 
-from bn_tutorial.figures import COLORS, INK
+from bn_tutorial.figures import INK, SHADES
 
 with trial.panels(
     alt="The standard deviation of the first layer's normalised units, averaged "
@@ -140,7 +141,7 @@ with trial.panels(
 ) as (panel,):
     dashed = {"color": INK, "ls": "--", "lw": 1.2, "zorder": 3, "legend": False}
     for n, name in enumerate(networks):
-        look = {"c": COLORS["renorm" if n > 1 else "batch"], "marker": "os"[n % 2]}
+        look = {"color": SHADES[n // 2 * 2], "marker": "os"[n % 2]}
         panel.line(name, factors, points[name], ls="", ms=8, **look)
         panel.line(f"{name}, formula", finely, lines[name], **dashed)
     panel.ticks("x", (0.001, 0.01, 0.1, 1, 10), log=10)

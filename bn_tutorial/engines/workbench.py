@@ -1,0 +1,167 @@
+"""The bench on which runs are made: what outlives a single run, and who may use it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterator
+from typing import Any, Protocol, Self, TypeVar
+
+import numpy as np
+
+from bn_tutorial.data.dataset import Dataset
+from bn_tutorial.engines.batches import pixel_statistics
+from bn_tutorial.engines.program import Images, Program, program_key
+from bn_tutorial.engines.rows import Row
+from bn_tutorial.networks.backend import tf
+from bn_tutorial.recipe import Recipe
+
+#: Shelves of a bench that are no engine's own.
+_COMMON = ("images", "pixels")
+
+T = TypeVar("T")
+P = TypeVar("P", bound=Program)
+
+
+class Engine(Protocol):
+    """What trains one network: `bn_tutorial.engines.single.fit`, or what can replace it."""
+
+    __name__: str
+    __qualname__: str
+
+    def __call__(self, bench: Workbench, recipe: Recipe, seed: int, /) -> Iterator[Row]:
+        """Train one network; yield a row after each epoch (or each point that it measures).
+
+        What is measured once is in the last row. Whether the run diverges is the business of
+        whoever collects the rows.
+        """
+
+
+class Workbench:
+    """What outlives a single run, and ends with the bench: programs, and images on the device.
+
+    A context manager; at its end, or with `close`, all is let go.
+
+    Parameters
+    ----------
+    data : Dataset
+        The images.
+    """
+
+    def __init__(self, data: Dataset) -> None:
+        self.data = data
+        self._kept: dict[object, dict[Hashable, Any]] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of all; what has a ``close`` of its own is closed. The bench can be used again."""
+        while self._kept:
+            _, shelf = self._kept.popitem()
+            for thing in shelf.values():
+                _close(thing)
+
+    def turn_to(self, engine: Engine) -> None:
+        """Let go of what engines of other modules keep under these modules' names."""
+        for shelf in [one for one in self._kept if isinstance(one, str) and one not in _COMMON]:
+            if shelf != engine.__module__:
+                for thing in self._kept.pop(shelf).values():
+                    _close(thing)
+
+    def keep(self, shelf: object, key: Hashable, make: Callable[[], T], most: int = 1) -> T:
+        """Return what is kept by that name, or make it.
+
+        Parameters
+        ----------
+        shelf, key : hashable objects
+            Where it lies, and its name there. An engine gives its module's name as the shelf: then
+            it is kept until the bench turns to an engine of another module.
+        make : callable
+            Makes it, if it is not there.
+        most : int
+            For how many there is room; what has not been asked for the longest makes room, and
+            is closed if it has a ``close``.
+
+        Returns
+        -------
+        object
+            What `make` returned, now or then.
+        """
+        kept = self._kept.setdefault(shelf, {})
+        if key in kept:
+            kept[key] = kept.pop(key)  # now it is the latest
+            return kept[key]  # type: ignore[no-any-return]
+        while len(kept) >= most:
+            _close(kept.pop(next(iter(kept))))
+        kept[key] = make()
+        return kept[key]  # type: ignore[no-any-return]
+
+    def program(self, recipe: Recipe, *, jit: bool | None = None) -> Program:
+        """Return the compiled functions for a recipe; the latest two are kept.
+
+        Parameters
+        ----------
+        recipe : Recipe
+            What is to be trained.
+        jit : bool, optional
+            Whether XLA compiles them; by default, what `program_key` says.
+        """
+        return self.program_of(Program, recipe, jit=jit)
+
+    def program_of(
+        self, kind: type[P], recipe: Recipe, *, jit: bool | None = None, **options: Any
+    ) -> P:
+        """Return what `program` does, of a class derived from `Program` that is given `options`."""
+        one, usual = program_key(recipe)
+        shape, classes = self.data.x_train.shape[1:], len(self.data.classes)
+        given = (one, usual if jit is None else jit, shape, classes)
+        key = (*given, *sorted(options.items()))
+        return self.keep(kind, key, lambda: kind(*given, **options), most=2)
+
+    def resident(self, recipe: Recipe) -> tuple[Images, Images, Images | None]:
+        """Return, each as (images, labels) on the device, what to train, validate and test on.
+
+        Without a held-out part, validation is on the test images, and there are no others.
+        """
+
+        def load() -> tuple[Images, Images, Images | None]:
+            used = self.data
+            if recipe.validation:
+                used = used.holdout(recipe.validation)
+            if recipe.train_size is not None:
+                used = used.subset(recipe.train_size)
+            train = tf.constant(used.x_train), tf.constant(used.y_train)
+            validation = tf.constant(used.x_test), tf.constant(used.y_test)
+            if not recipe.validation:
+                return train, validation, None
+            return train, validation, (tf.constant(self.data.x_test), tf.constant(self.data.y_test))
+
+        return self.keep("images", (recipe.train_size, recipe.validation), load)
+
+    def pixel_statistics(self, recipe: Recipe) -> tuple[Any, Any]:
+        """Return what is taken from pixels, and what they are then divided by.
+
+        Parameters
+        ----------
+        recipe : Recipe
+            Its ``inputs``, ``train_size`` and ``validation`` decide.
+
+        Returns
+        -------
+        pixel_mean, pixel_std : ndarray of float32, shape (colours,)
+            0 and 255, or mean and standard deviation of the training images that the recipe uses.
+        """
+        if recipe.inputs == "unit":
+            colours = self.data.x_train.shape[-1]
+            return np.zeros(colours, np.float32), np.full(colours, 255.0, np.float32)
+        key = recipe.train_size, recipe.validation
+        return self.keep(
+            "pixels", key, lambda: pixel_statistics(self.resident(recipe)[0][0].numpy())
+        )
+
+
+def _close(thing: object) -> None:
+    if close := getattr(thing, "close", None):
+        close()
