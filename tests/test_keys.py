@@ -337,6 +337,7 @@ def test_the_digest_of_code_passes_over_what_changes_nothing(
         ("return {", "x, {"),
         ("FIRST = 1\nSECOND = 2", "SECOND = 2\nFIRST = 1"),
         ("def double", "@staticmethod\ndef double"),
+        ("def double", "from json import loads as dumps\ndef double"),
     ],
 )
 def test_the_digest_of_code_notices_what_may_change_something(

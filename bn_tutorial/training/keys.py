@@ -70,7 +70,7 @@ def run_key(recipe: Recipe, data: Dataset, seed: int, engine: Engine | None = No
         setting["device"],
         setting["versions"],
         engine.__name__,
-        sorted(digest for digests in setting["code"].values() for digest in digests),
+        sorted({digest for digests in setting["code"].values() for digest in digests}),
     ]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 
@@ -234,11 +234,20 @@ def source(path: Path) -> str:
 
 @functools.cache
 def digests(module: str) -> tuple[str, ...]:
-    """Return a digest of each function and class of a module, and one of all its other code."""
+    """Return a digest of each function and class of a module, and one of all its other code.
+
+    Of imports it counts what is called by another name here.
+    """
     body = _without(_is_import, copy.deepcopy(_tree(module))).body
     whole = [node for node in body if isinstance(node, (ast.FunctionDef, ast.ClassDef))]
     rest = ast.Module([node for node in body if node not in whole], [])
-    return tuple(sorted(map(_digest, [*whole, rest])))
+    renamed = {
+        f"{alias.asname} is {alias.name}"
+        for node in filter(_is_import, ast.walk(_tree(module)))
+        for alias in node.names  # type: ignore[attr-defined]
+        if alias.asname not in (None, alias.name)
+    }
+    return tuple(sorted(renamed | set(map(_digest, [*whole, rest]))))
 
 
 def _digest(node: ast.AST) -> str:
