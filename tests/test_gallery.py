@@ -77,6 +77,14 @@ def test_no_scars_of_the_formatter_and_no_wall_of_alternative_text(script: Path)
             assert max(map(len, alt)) <= 84  # as wide as a page shows it
 
 
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
+def test_no_line_of_code_is_wider_than_its_page(script: Path) -> None:
+    text = script.read_text("utf-8")
+    title = ast.parse(text).body[0].end_lineno
+    code = [line for line in text.splitlines()[title:] if not line.startswith("#")]
+    assert [line for line in code if len(line) > 84] == []
+
+
 def test_a_registered_text_speaks_of_the_images_that_its_script_trains_on() -> None:
     folder = Path(__file__).parents[1]
     text = (folder / "bn_tutorial/evidence/hypotheses/regularisation.toml").read_text("utf-8")

@@ -98,7 +98,7 @@ import math
 
 
 def bracket(row):
-    """Return the largest rate at which no seed fails, and the next at which every seed does."""
+    """Return the largest rate at which no seed fails, the next at which all do."""
     failed = {rate: [fails(run) for run in cell] for rate, cell in row.items()}
     low = max((rate for rate in row if not any(failed[rate])), default=math.nan)
     above = [rate for rate in row if rate > low and all(failed[rate])]
@@ -130,7 +130,7 @@ for seed in trial.few_seeds:
 trial.heatmaps(
     tables,
     VALIDATION,
-    title="Validation accuracy (star: a row's best; orange: where a seed begins to fail)",
+    title="Validation accuracy (star: best of a row; orange: seeds begin to fail)",
     stars=best,
     ticks={key: [*found.values()] for key, found in limits.items()},
     alt="Tables of coloured cells, SGD above, Adam below: the mean validation "

@@ -92,7 +92,7 @@ from bn_tutorial.evidence import interval, measures
 
 
 def slope(sizes):
-    """Return the logarithm of the factor per layer on the way down, in the middle layers."""
+    """Return the log of the factor per layer on the way down, in the middle."""
     middle = sizes.iloc[deepest // 4 : deepest - deepest // 4]
     return -np.polyfit(middle.index, np.log(middle), 1)[0]
 

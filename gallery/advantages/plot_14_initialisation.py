@@ -101,7 +101,7 @@ from bn_tutorial.scratch.theory import normalized_std
 
 
 def first_layer(recipe):
-    """Return each unit's variance before normalisation, its deviation after, and epsilon."""
+    """Return each unit's variance before, its deviation after, and epsilon."""
     flatten, dense, norm = build(recipe).layers[:3]
     before = dense(flatten(trial.inputs(recipe, 500)))
     after = norm(before, training=True)

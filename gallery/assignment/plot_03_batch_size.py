@@ -95,9 +95,8 @@ trial.judge(
 
 for b in recipes:
     steps = -(-len(trial.data.x_train) // b)
-    print(
-        f"batch {b:3}: {steps:5} steps an epoch, weight of the start {0.99**steps:.1e}"
-    )
+    left = f"weight of the start {0.99**steps:.1e}"
+    print(f"batch {b:3}: {steps:5} steps an epoch, {left}")
 
 # %%
 # So the average's memory of about 100 steps spans a larger part of an epoch when the batches are

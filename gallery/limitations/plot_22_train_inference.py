@@ -107,10 +107,12 @@ for momentum in (0.99, 0.999):
 for momentum in momenta:
     measured = by_step(trial.of(trained[32]), f"distance/{momentum}").mean()
     last = measured.index[-1]
+    found, start = percent(measured[last]), percent(start_weight(last, momentum))
     print(
-        f"momentum {momentum}, trained weights: {percent(measured[last])} at step "
-        f"{last:.0f}, of which the start explains {percent(start_weight(last, momentum))}"
+        f"momentum {momentum}, trained weights: {found} at step {last:.0f},",
+        end=" ",
     )
+    print(f"of which the start explains {start}")
 
 # %%
 # What a batch underestimates

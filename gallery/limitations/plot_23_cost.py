@@ -88,7 +88,7 @@ print(f"The largest difference between two probabilities is {difference:.1e}.")
 
 
 def slower(mode, **names):
-    """Return times over those without a normaliser, round by round, of every network."""
+    """Return times over those without a normaliser, by round, of every network."""
     return {
         row.replace(", batch", "\nbatch"): {
             f"{norm} norm": found[f"{mode}/{name}"] / found[f"{mode}/none"]

@@ -32,9 +32,8 @@ from bn_tutorial import Experiment, Recipe, build
 trial = Experiment("recurrent")
 for row in (0, 15, 31):
     pixels = trial.data.x_train[:1_000, row] / 255
-    print(
-        f"row {row + 1:2}: mean {pixels.mean():.3f}, standard deviation {pixels.std():.3f}"
-    )
+    mean, deviation = pixels.mean(), pixels.std()
+    print(f"row {row + 1:2}: mean {mean:.3f}, standard deviation {deviation:.3f}")
 
 # %%
 # Per step, the statistics fit each row exactly, but there is less to estimate them from. Here is
@@ -159,7 +158,7 @@ trial.curves(
 
 
 def compare(size, name, metric=MOVING):
-    """Return shared statistics and another arm, as far as this profile trains them."""
+    """Return shared statistics and another arm, as far as they were trained."""
     pair = ("batch", name) if name in names else ("batch",)
     return {arm: trial.final(metric, recipes[size][arm]) for arm in pair}
 

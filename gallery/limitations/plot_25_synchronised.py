@@ -81,7 +81,7 @@ largest = apart.frame().groupby("batch_size").max(numeric_only=True).T
 equal = "/(synchronised batch|separate ghost)$"
 print(largest.filter(regex=equal, axis=0).map("{:.0e}".format))
 
-near = "(loss|update)/(synchronised batch|separate ghost)|(moving|output)/synchronised batch"
+near = f"(loss|update){equal}|(moving|output)/synchronised batch"
 assert largest.filter(regex=near, axis=0).max(axis=None) < 1e-3
 far = "update/(synchronised ghost|separate batch)"
 assert largest.filter(regex=far, axis=0).min(axis=None) > 0.1

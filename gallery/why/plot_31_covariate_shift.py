@@ -91,7 +91,7 @@ from bn_tutorial.engines.probes import QUANTILES
 
 
 def percentiles(runs):
-    """Return the 15th, 50th and 85th percentile of the first unit, by seed and epoch."""
+    """Return three percentiles of the first unit, by seed and epoch."""
     low, below, above, high = (
         runs.curves(f"quantiles/{QUANTILES.index(share)}")
         for share in (0.15, 0.45, 0.55, 0.85)

@@ -68,7 +68,7 @@ trial.train(
 
 
 def around(runs):
-    """Return the lowest and the highest loss along the gradient, by seed and epoch."""
+    """Return the lowest and highest loss along the gradient, by seed and epoch."""
     return runs.curves("landscape_low"), None, runs.curves("landscape_high")
 
 

@@ -164,7 +164,7 @@ assert cosine < 5e-3
 
 
 def norms(runs):
-    """Return ‖W‖ before the first epoch and after each, shape (seeds, epochs + 1)."""
+    """Return ‖W‖ at the start and after each epoch, shape (seeds, epochs + 1)."""
     fresh = [build(run.recipe, run.seed).layers[1].kernel for run in runs]
     start = np.linalg.norm(fresh, axis=(1, 2))[:, None]
     return np.hstack([start, runs.curves("norm/0")])
@@ -195,7 +195,7 @@ trial.histories(
 
 
 def rates(runs):
-    """Return the effective learning rate, as a multiple of that before the first epoch."""
+    """Return the effective learning rate, relative to that of the start."""
     (recipe,) = runs.recipes
     power = 2 if recipe.optimizer == "sgd" else 1
     found = theory.effective_rate(recipe.learning_rate, norms(runs) ** power)
