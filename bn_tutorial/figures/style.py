@@ -68,8 +68,8 @@ NAMES = {
     "fit_loss": "training loss",
     "test_accuracy": "test accuracy",
     "test_loss": "test loss",
-    "gradient_change": r"change of the gradient, $\|g' - g\|\,/\,\|g\|$",
-    "shift": r"shift of its gradient, $\|G - G'\|\,/\,\|G\|$",
+    "gradient_change": "change of the gradient, ‖g′ − g‖ / ‖g‖",
+    "shift": "shift of its gradient, ‖G − G′‖ / ‖G‖",
 }
 
 #: What dashes mean, as alternative texts say it.
