@@ -62,7 +62,8 @@ def error_of(result: Result) -> str:
 
 def fake_run(recipe: Recipe, seed: int, *, diverged: bool = False) -> Run:
     epochs = 1 if diverged else recipe.epochs
-    history = {name: [0.25 + 0.01 * seed] * epochs for name in METRICS}
+    starts = {"val_accuracy": 0.35, "val_accuracy_population": 0.45}
+    history = {name: [round(starts.get(name, 0.25) + 0.01 * seed, 2)] * epochs for name in METRICS}
     if diverged:
         history["loss"] = [math.nan]
     return Run(
@@ -252,15 +253,26 @@ def test_the_table_shows_every_seed_mean_and_interval(
     lines = invoke("train", "--source", "sample").stdout.splitlines()
     rows = [line.split() for line in lines]
     for seed in range(3):
-        assert [str(seed), *[f"{25 + seed:.2f}"] * 3, "no", "1.5"] in rows
+        found = [f"{start + seed:.2f}" for start in (25, 35, 45)]  # training, moving, population
+        assert [str(seed), *found, "no", "1.5"] in rows
     # Student's t for 95 % and two degrees of freedom is 4.303; the deviation is 1
-    mean = ["26.00", "±", f"{4.3027 / math.sqrt(3):.2f}"]
-    assert ["mean", *mean * 3, "0", "of", "3", "1.5"] in rows
+    half = f"{4.3027 / math.sqrt(3):.2f}"
+    means = [word for mean in ("26.00", "36.00", "46.00") for word in (mean, "±", half)]
+    assert ["mean", *means, "0", "of", "3", "1.5"] in rows
+    assert "test," in "".join(lines)
+
+
+def test_the_table_says_so_if_images_were_held_out(
+    trained: list[tuple[Recipe, Dataset, list[int]]],
+) -> None:
+    shown = invoke("train", "--source", "sample", "--validation", "100").stdout
+    assert "validation," in shown
+    assert "test," not in shown
 
 
 def test_one_seed_has_no_interval(trained: list[tuple[Recipe, Dataset, list[int]]]) -> None:
     shown = invoke("train", "--source", "sample", "--seeds", "1").stdout
-    assert ["mean", *["25.00"] * 3, "0", "of", "1", "1.5"] in [
+    assert ["mean", "25.00", "35.00", "45.00", "0", "of", "1", "1.5"] in [
         line.split() for line in shown.splitlines()
     ]
 
@@ -463,9 +475,9 @@ def three_runs() -> RunStore:
 def test_runs_lists_what_is_stored(three_runs: RunStore) -> None:
     lines = [" ".join(line.split()) for line in invoke("runs").stdout.splitlines()]
     first, second, third = (line for line in lines if "2024-05-0" in line)
-    assert "25.00 %" in first
+    assert "35.00 %" in first
     assert "2024-05-01" in first
-    assert "26.00 %" in second
+    assert "36.00 %" in second
     assert "baseline 2 diverged" in third
     assert any("batch norm" in line for line in lines)
     assert any(line.startswith("3 runs in") for line in lines)

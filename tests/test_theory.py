@@ -33,6 +33,25 @@ def batch(random: np.random.Generator, size: int) -> tuple[Any, Any]:
 # Gradients that grow with depth
 
 
+@pytest.mark.parametrize("size", [4, 6])
+def test_the_growth_of_gradients_is_that_of_images_as_correlated_as_a_normaliser_leaves_them(
+    size: int,
+) -> None:
+    random = np.random.default_rng(0)
+    features = random.standard_normal((size, 1000))
+    features = (features - features.mean(axis=0)) / features.std(axis=0)
+    gram = features @ features.T / 1000
+    alike = gram[
+        ~np.eye(size, dtype=bool)
+    ].mean()  # a mean, but deep in a network it is each of them
+    u, v = random.standard_normal((2, 1_000_000))
+    v = alike * u + np.sqrt(1 - alike**2) * v
+    slope = 2 * np.mean((u > 0) & (v > 0))
+    kernel = 2 * np.mean(np.maximum(u, 0) * np.maximum(v, 0))
+    squared = ((size - 1 + slope) / (1 - kernel) - 1) / (size - 3)
+    assert gradient_growth(size) == pytest.approx(math.sqrt(squared), rel=2e-3)
+
+
 def test_the_growth_of_gradients_has_the_limits_of_the_theorem() -> None:
     assert gradient_growth() == pytest.approx(1.2112, abs=5e-5)
     assert gradient_growth() == pytest.approx(math.sqrt(math.pi / (math.pi - 1)))
