@@ -297,6 +297,19 @@ def test_a_subset_is_what_the_data_say(bench: Workbench) -> None:
         assert fit(bench, recipe) == fit(other, recipe)
 
 
+@pytest.mark.parametrize(("size", "count"), [(50, 50), (None, 70)])
+def test_no_image_is_trained_on_that_is_held_out(
+    tiny: Dataset, size: int | None, count: int
+) -> None:
+    with Workbench(tiny) as bench:
+        parts = bench.resident(PLAIN.but(validation=30, train_size=size))
+    train, validation, test = (
+        {image.tobytes() for image in part[0].numpy()} for part in parts if part
+    )
+    assert [len(part) for part in (train, validation, test)] == [count, 30, len(tiny.x_test)]
+    assert not train & validation
+
+
 def test_held_out_images_are_validated_on_and_the_test_images_looked_at_once(
     bench: Workbench,
 ) -> None:
