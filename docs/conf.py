@@ -68,7 +68,8 @@ html_baseurl = (
 myst_substitutions = {"install": f"`pip install {html_baseurl}{bn_downloads.WHEEL}`"}
 DIGEST = bn_pages.digest(PROFILE.name, DATA.digest)
 SERVING = bool(os.environ.get("BN_TUTORIAL_SERVE"))
-MADE = bn_provenance.kept(f"{DIGEST} {html_baseurl}")  # None if something must be computed anew
+BUILD = f"{DIGEST} {html_baseurl}"
+MADE = bn_provenance.kept(BUILD)  # None if something must be computed anew
 
 sphinx_gallery_conf = {
     "examples_dirs": "../gallery",
@@ -138,5 +139,5 @@ ogp_image_alt = "Test accuracy of a network with and without batch normalisation
 ogp_social_cards = {"enable": False}  # a drawing of the title; our hero figure says more
 html_context = {"default_mode": "auto", "provenance": MADE}
 # a build that served what it should have computed anew stands for no other
-provenance_digest = "" if SERVING and MADE is None else f"{DIGEST} {html_baseurl}"
+provenance_digest = "" if SERVING and MADE is None else BUILD
 del DATA  # the scripts load their own: no need for twice the memory

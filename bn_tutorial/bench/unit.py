@@ -50,8 +50,9 @@ def epochs(recipes: Iterable[Recipe], data: Dataset) -> list[list[float]]:
     timed = []
     for recipe in recipes:
         seconds, started = [], time.perf_counter()
-        for _ in notebook.fit(Workbench(data), recipe, 0):
-            seconds.append(time.perf_counter() - started)
-            started = time.perf_counter()
+        with Workbench(data) as bench:
+            for _ in notebook.fit(bench, recipe, 0):
+                seconds.append(time.perf_counter() - started)
+                started = time.perf_counter()
         timed.append(seconds)
     return timed

@@ -58,17 +58,18 @@ class Workbench:
 
     def close(self) -> None:
         """Let go of all; what has a ``close`` of its own is closed. The bench can be used again."""
-        while self._kept:
-            _, shelf = self._kept.popitem()
-            for thing in shelf.values():
-                _close(thing)
+        for shelf in [*self._kept]:
+            self._clear(shelf)
 
     def turn_to(self, engine: Engine) -> None:
         """Let go of what engines of other modules keep under these modules' names."""
-        for shelf in [one for one in self._kept if isinstance(one, str) and one not in _COMMON]:
-            if shelf != engine.__module__:
-                for thing in self._kept.pop(shelf).values():
-                    _close(thing)
+        for shelf in [one for one in self._kept if isinstance(one, str)]:
+            if shelf not in (*_COMMON, engine.__module__):
+                self._clear(shelf)
+
+    def _clear(self, shelf: object) -> None:
+        for thing in self._kept.pop(shelf).values():
+            _close(thing)
 
     def keep(self, shelf: object, key: Hashable, make: Callable[[], T], most: int = 1) -> T:
         """Return what is kept by that name, or make it.

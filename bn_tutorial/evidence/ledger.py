@@ -122,7 +122,7 @@ def disagreements(
                     "statement": ours["statement"],
                     "here": ours["word"],
                     "there": other["word"],
-                    "differs": [key for key in PROVENANCE if _differ(ours, other, key)],
+                    "differs": [key for key in PROVENANCE if _made_otherwise(ours, other, key)],
                 }
             )
     return found
@@ -132,7 +132,7 @@ def _by_id(entries: Iterable[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]
     return {one["id"]: one for entry in entries for one in (entry, *entry["parts"])}
 
 
-def _differ(one: Mapping[str, Any], other: Mapping[str, Any], key: str) -> bool:
+def _made_otherwise(one: Mapping[str, Any], other: Mapping[str, Any], key: str) -> bool:
     """Return whether parts, or all parts of claims, have another provenance."""
     parts, others = ([part[key] for part in entry.get("parts", [entry])] for entry in (one, other))
     return len(parts) != len(others) or any(map(_differs, parts, others))

@@ -27,8 +27,9 @@ from bn_tutorial.figures.shown import (
     Lines,
     Shown,
     Styles,
-    labelled,
     lines_of,
+    look_of,
+    named,
     panels_of,
     readings_of,
     series_name,
@@ -41,7 +42,6 @@ from bn_tutorial.figures.style import (
     field_name,
     is_moving,
     metric_name,
-    normaliser_name,
 )
 from bn_tutorial.recipe import Recipe
 from bn_tutorial.training.runs import Runs
@@ -120,7 +120,7 @@ def against(
                 at = [place(found.recipes[0]) for found in runs]
                 ticks.update(at)
                 recipe = runs[0].recipes[0]
-                look = {"color": COLORS[recipe.norm], **(styles or {}).get(label, {})}
+                look = look_of(recipe, label, styles)
                 aside = 1.15 ** ([*lines].index(label) - (len(lines) - 1) / 2)
                 for name in readings_of(recipe, metric, population):
                     values = pd.DataFrame([final(found, name) for found in runs]).T.fillna(diverged)
@@ -208,13 +208,12 @@ def by_layer(
     with panels(trial, (1, len(groups)), alt=alt, size=(7.6, 4), sharey=not relative) as drawn:
         for panel, (title, group) in zip(drawn, groups.items(), strict=True):
             middles = {}
-            for label, recipe, runs in labelled(trial, group):
+            for series, recipe, runs in named(trial, group):
                 found = measures.by_layer(runs, name)
                 if relative:
                     found = found.div(found.iloc[:, -1], axis="index")
                 layers = np.arange(1, found.shape[1] + 1)
-                look = {"color": COLORS[recipe.norm], **(styles or {}).get(label, {})}
-                series, seeds = label or normaliser_name(recipe.norm), [*found.index]
+                look, seeds = look_of(recipe, series, styles), [*found.index]
                 kind = "geometric" if relative else "arithmetic"
                 panel.seeds(series, layers, found, names=seeds, mean=kind, band=False, **look)  # type: ignore[arg-type]
                 middles[title, series] = float(np.exp(np.log(found).mean()).iloc[len(layers) // 2])
@@ -277,21 +276,15 @@ def trajectories(
         for index, panel in enumerate(drawn):
             title, group = list(groups.items())[index % columns]
             name, measure = list(rows.items())[index // columns]
-            networks = {
-                label or normaliser_name(recipe.norm): (recipe, runs)
-                for label, recipe, runs in labelled(trial, group)
-            }
-            shades = {
-                label: {"color": COLORS[recipe.norm], **(styles or {}).get(label, {})}
-                for label, (recipe, _) in networks.items()
-            }
-            for label, (_, runs) in networks.items():
+            networks = named(trial, group)
+            shades = {label: look_of(recipe, label, styles) for label, recipe, _ in networks}
+            for label, _, runs in networks:
                 panel.seeds(
                     label, misfit(runs, along), measures.courses(runs, measure), **shades[label],
                     names=[run.seed for run in runs], marker="o", markersize=4,
                 )  # fmt: skip
             if compare:
-                found = {label: runs for label, (_, runs) in networks.items()}
+                found = {label: runs for label, _, runs in networks}
                 _compare(panel, trial, found, shades, measure, along)
             panel.shares("y")
             panel.axes.set_title(title, visible=index < columns)

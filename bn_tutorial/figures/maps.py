@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -100,12 +99,7 @@ def heatmaps(
                     panel.note("points", "star", x=[f"{star:g}"], y=[label])
                 held = (ticks or {}).get((name, label), ())
                 place = np.interp(np.log(held), np.log(columns), range(len(columns)))
-                style: dict[str, Any] = {
-                    "color": MARK,
-                    "markersize": 9,
-                    "markeredgewidth": 2,
-                }
-                panel.axes.plot(place, 0 * place + row + 0.34, "|", **style)
+                panel.axes.plot(place, 0 * place + row + 0.34, "|", color=MARK, ms=9, mew=2)
                 for value in held:
                     panel.note("points", "tick", x=[value], y=[label])
             panel.axes.set(title=name, ylabel=ylabel)

@@ -10,8 +10,8 @@ import numpy as np
 from bn_tutorial.evidence.measures import Drawn, Measure, Trained, runs_of
 from bn_tutorial.figures.canvas import NumberedFigure, finished, panels
 from bn_tutorial.figures.panel import Mean, geometric
-from bn_tutorial.figures.shown import Shown, Styles, labelled, panels_of
-from bn_tutorial.figures.style import COLORS, INK, NAMES, normaliser_name
+from bn_tutorial.figures.shown import Shown, Styles, look_of, named, panels_of
+from bn_tutorial.figures.style import COLORS, INK, NAMES
 from bn_tutorial.training.runs import Runs
 
 
@@ -44,8 +44,9 @@ def histories(
     measure : str or callable, optional
         A name in a run's history, or what computes it from runs.
     ylabel : str or mapping of str to str
-        What is measured, where its name will not do. A mapping makes rows of panels and says how their names in the history
-        begin: in a row with ``"kl/"`` what is called ``"0.9"`` is ``kl/0.9``, if there is one.
+        What is measured, where its name will not do. A mapping makes rows of panels and says how
+        their names in the history begin: in a row with ``"kl/"`` what is called ``"0.9"`` is
+        ``kl/0.9``, if there is one.
     over : str
         What it is drawn over: ``epoch``, or what the history counts under that name.
     log : str
@@ -85,7 +86,7 @@ def histories(
                 named = its if callable(its) else begins + its
                 if begins and named not in next(iter(runs)).history:
                     continue
-                look = {"color": COLORS[runs.recipes[0].norm], **(styles or {}).get(label, {})}
+                look = look_of(runs.recipes[0], label, styles)
                 x = panel.course(label, runs, named, over=over, mean=mean, **look)
             finely = np.geomspace(max(x[0], 1), x[-1], 200)
             dashed = {"color": INK, "linestyle": "--", "linewidth": 1.2}
@@ -147,9 +148,9 @@ def ranges(
     size = size or (7.6, 3.6)
     with panels(trial, (1, len(groups)), alt=alt, size=size, sharey=True) as drawn:
         for panel, (title, group) in zip(drawn, groups.items(), strict=True):
-            networks = labelled(trial, group)
-            for label, recipe, runs in networks:
-                series, color = label or normaliser_name(recipe.norm), COLORS[recipe.norm]
+            networks = named(trial, group)
+            for series, recipe, runs in networks:
+                color = COLORS[recipe.norm]
                 low, middle, high = measure(runs)
                 epochs = np.arange(1, np.shape(low)[1] + 1)
                 ends = (low[0], high[0]) if one_seed else (geometric(low), geometric(high))
@@ -181,9 +182,6 @@ def _with(
 ) -> dict[str, dict[str, tuple[Drawn, Measure]]]:
     """Return what is shown, each with the same measure."""
     return {
-        title: {
-            label or normaliser_name(recipe.norm): (runs, measure)
-            for label, recipe, runs in labelled(trial, group)
-        }
+        title: {label: (runs, measure) for label, _, runs in named(trial, group)}
         for title, group in panels_of(shown).items()
     }

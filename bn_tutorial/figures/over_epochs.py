@@ -12,6 +12,7 @@ from bn_tutorial.figures.shown import (
     Shown,
     Styles,
     labelled,
+    look_of,
     panels_of,
     readings_of,
     series_name,
@@ -80,7 +81,7 @@ def curves(
     with panels(trial, (1, len(cells)), alt=alt, size=size or (7.6, 3.8), sharey=shared) as drawn:
         for panel, (title, group, metric) in zip(drawn, cells, strict=True):
             for label, recipe, runs in labelled(trial, group):
-                look = {"color": COLORS[recipe.norm], **(styles or {}).get(label, {})}
+                look = look_of(recipe, label, styles)
                 _readings(panel, label, runs, metric, look, population, readings)
             for series, value in (levels or {}).items():
                 panel.level(value, series=series, linestyle=":", linewidth=1.5)

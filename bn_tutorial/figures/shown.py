@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from bn_tutorial.evidence.measures import Drawn, Trained, runs_of
-from bn_tutorial.figures.style import is_moving, normaliser_name, statistics_name
+from bn_tutorial.figures.style import COLORS, is_moving, normaliser_name, statistics_name
 from bn_tutorial.recipe import Recipe
 from bn_tutorial.training.runs import Runs
 
@@ -41,6 +41,17 @@ def labelled(trial: Trained, group: Group) -> list[tuple[str, Recipe, Runs]]:
     pairs = group.items() if isinstance(group, Mapping) else (("", one) for one in group)
     found = [(label, runs_of(trial, one)) for label, one in pairs]
     return [(label, runs.recipes[0], runs) for label, runs in found]
+
+
+def named(trial: Trained, group: Group) -> list[tuple[str, Recipe, Runs]]:
+    """Return what `labelled` does, with the normaliser's name where no label is given."""
+    found = labelled(trial, group)
+    return [(label or normaliser_name(recipe.norm), recipe, runs) for label, recipe, runs in found]
+
+
+def look_of(recipe: Recipe, label: str, styles: Styles | None) -> dict[str, Any]:
+    """Return the properties of a label's lines: its normaliser's colour where nothing is said."""
+    return {"color": COLORS[recipe.norm], **(styles or {}).get(label, {})}
 
 
 def readings_of(recipe: Recipe, metric: str, population: bool) -> Iterator[str]:

@@ -306,14 +306,14 @@ def _death(ready: bool, status: int | None) -> WorkerError:
 _SHARED: list[Workers] = []
 
 
-if hasattr(os, "register_at_fork"):  # a fork has no threads to look after them
-    os.register_at_fork(after_in_child=lambda: forget())
-
-
 def forget() -> None:
     """Leave the workers to the process that started them."""
     while _SHARED:
         atexit.unregister(_SHARED.pop().shutdown)
+
+
+if hasattr(os, "register_at_fork"):  # a fork has no threads to look after them
+    os.register_at_fork(after_in_child=forget)
 
 
 def shared(count: int) -> Workers:
