@@ -419,6 +419,19 @@ def test_a_worker_that_has_grown_too_much_makes_room(
     assert not any(map(is_alive, processes))
 
 
+def test_a_worker_that_has_grown_makes_room_before_another_program_is_compiled(
+    log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool, "ENOUGH_MEMORY", 0)
+    with Workers(1) as workers:
+        processes = [
+            workers.send(os.getpid, wanted=Wanted(1, program)).result()
+            for program in ("a", "a", "b", "b", "a", None, None)
+        ]
+    assert [processes.index(one) for one in processes] == [0, 0, 2, 2, 4, 5, 6]
+    assert not any(map(is_alive, processes))
+
+
 def test_jobs_of_one_program_go_to_one_worker(two: Workers) -> None:
     futures = [
         (name, two.send(engines.busy, wanted=Wanted(1, name))) for _ in range(8) for name in "ab"

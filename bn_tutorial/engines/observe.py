@@ -19,7 +19,6 @@ from bn_tutorial.engines.program import Probe
 from bn_tutorial.engines.rows import Row, numbered
 from bn_tutorial.engines.workbench import Workbench
 from bn_tutorial.networks.backend import keras, tf
-from bn_tutorial.networks.models import build
 from bn_tutorial.recipe import Recipe
 
 #: Training images over which `covariate_shift` compares distributions.
@@ -149,8 +148,9 @@ def gradient_norms(bench: Workbench, recipe: Recipe, seed: int) -> Iterator[Row]
         ``val_accuracy``: on the validation images (the test images if none are held out), in
         inference mode.
     """
-    data = bench.data
-    model = build(recipe, seed, shape=data.x_train.shape[1:], classes=len(data.classes))
+    program = bench.program(recipe)  # a deep network takes longer to build than to measure
+    program.start(recipe, seed)
+    model = program.model
     (images, labels), validation, _ = bench.resident(recipe)
     pixels = bench.pixel_statistics(recipe)
     first = epoch_order(seed, 0, len(labels))[: recipe.batch_size]

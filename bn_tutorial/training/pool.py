@@ -31,8 +31,9 @@ _SCRIPT = (
     "from bn_tutorial.training.worker import main; main()"
 )
 
-#: Memory, in bytes, from which on a worker makes room for a new one when its job is done.
-MOST_MEMORY = 1.3e9
+#: Memory, in bytes, from which on a worker makes room for a new one: before it turns to another
+#: program, as compiling one takes the memory; and when its job is done.
+ENOUGH_MEMORY, MOST_MEMORY = 1.0e9, 1.5e9
 
 #: How many workers may die of a job.
 ATTEMPTS = 2
@@ -189,6 +190,7 @@ class _Keeper:
         self.workers = workers
         self.job: _Job | None = None
         self.program: object = None
+        self.full_of: object = None  # the program that has taken enough memory, if one has
         self.process: subprocess.Popen[bytes] | None = None
         self.ready = False
 
@@ -221,9 +223,13 @@ class _Keeper:
 
     def _answer(self, job: _Job) -> tuple[bool, Any]:
         """Return whether a job went well, and what came of it."""
+        program = job.wanted.program
+        if self.full_of is not None and (program is None or program != self.full_of):
+            self.end()
         with self.workers.changed:
             if job.abandoned:
                 raise EOFError
+            self.program = program
             if self.process is None:
                 self.process = self.workers.spare.pop() if self.workers.spare else start()
         assert self.process.stdin
@@ -238,6 +244,8 @@ class _Keeper:
                 job.tell(*content)
             elif kind == "done":
                 fine, packed, memory = content
+                if memory > ENOUGH_MEMORY:
+                    self.full_of = program if program is not None else self
                 if memory > MOST_MEMORY:
                     self.end()
                 return fine, pickle.loads(packed)
@@ -251,7 +259,7 @@ class _Keeper:
         """End the process, if there is one; return its exit status."""
         with self.workers.changed:  # so that nobody kills a process that is gone
             process, self.process = self.process, None
-            self.program, self.ready = None, False
+            self.program, self.full_of, self.ready = None, None, False
         return end(process) if process else None
 
 

@@ -267,9 +267,9 @@ def _portable(error: BaseException) -> BaseException:
 
 
 def memory() -> int:
-    """Return how many bytes of memory this process holds; 0 where the system does not tell."""
+    """Return how many bytes of memory are this process's own; 0 where the system does not tell."""
     try:
-        pages = Path("/proc/self/statm").read_text().split()[1]
-        return int(pages) * os.sysconf("SC_PAGE_SIZE")
+        _, resident, shared, *_ = map(int, Path("/proc/self/statm").read_text().split())
+        return (resident - shared) * os.sysconf("SC_PAGE_SIZE")
     except OSError:
         return 0
