@@ -132,10 +132,10 @@ def landscape(
     Returns
     -------
     dict of str to scalar tensor
-        ``landscape_low`` and ``landscape_high``: the smallest and the largest loss. The largest
-        ‖g' − g‖ is ``gradient_change_absolute``, the largest ‖g' − g‖ / ‖g‖
-        ``gradient_change``, and the largest ‖g' − g‖ / ‖w' − w‖, the effective smoothness,
-        ``beta``.
+        ``landscape_low`` and ``landscape_high``: the smallest and the largest loss of those at
+        w' (not at w). The largest ‖g' − g‖ is ``gradient_change_absolute``, the largest
+        ‖g' − g‖ / ‖g‖ ``gradient_change``, and the largest ‖g' − g‖ / ‖w' − w‖, the effective
+        smoothness, ``beta``.
 
     References
     ----------

@@ -102,6 +102,11 @@ def population_statistics(
     by its own statistics (by ghost and renorm layers, too) and Dropout is off, as it is at
     inference. Batches are put together by `merged`, in 64 bits.
 
+    So only those of the first such layer are the population's own. What a later layer is given
+    has been normalised batch by batch, by statistics that scatter around the population's. With
+    n values in a batch that changes its mean and variance by the order of 1/n; in batches of
+    a thousand images it does no harm.
+
     Parameters
     ----------
     model : keras.Model

@@ -36,8 +36,9 @@ def gradient_growth(batch_size: int | None = None, activation: str = "relu") -> 
 
     References
     ----------
-    Yang et al. (2019), A mean field theory of batch normalization, Theorem 8, whose rates
-    are those of the squared norm.
+    Yang et al. (2019), A mean field theory of batch normalization, Theorem 3.10, whose rates
+    are those of the squared norm. It is about infinitely wide networks, and assumes that the
+    weights of the backward pass are independent of those of the forward pass (appendix B).
     """
     if activation not in ("relu", "linear"):
         raise ValueError(f"activation={activation!r} is impossible: choose 'relu' or 'linear'.")

@@ -94,7 +94,8 @@ for net in (best, best_batch):
 # variance σ² grows by a factor of :math:`1 + \frac{p}{1-p}\left(1 + \frac{\mu^2}{\sigma^2}\right)`:
 # at least 2 for *p* = 0.5. If a normaliser comes next, its moving variance is that larger one, and
 # at inference, without dropout, it divides by too much. Li et al. (2019, figure 1) saw a DenseNet
-# fall from 77.42 % to 68.55 % on CIFAR-100 with such a dropout of 0.5 in each bottleneck.
+# fall from 77.42 % to 68.55 % on CIFAR-100 with such a dropout of 0.5 in each bottleneck; in Wide
+# ResNets, thanks to their many features, the two went well together (abstract).
 #
 # Behind the first layer's normaliser, dropout still stands before that of the second, though with
 # weights between. Here is the factor before the first one, in the untrained network:

@@ -4,8 +4,9 @@ Does the gradient reach the first layer?
 
 A layer learns from the gradient that reaches it. Ioffe and Szegedy (2015, section 3.3) conjecture
 that batch normalisation lets gradients keep their size from layer to layer, and their sigmoid
-network learnt only with it (section 4.2.2). Yang et al. (2019, theorem 8) prove otherwise for deep
-ReLU networks before training: the gradient *grows* on its way down, by a factor they give.
+network learnt only with it (section 4.2.2). Yang et al. (2019, theorem 3.10) derive otherwise for
+deep and very wide ReLU networks before training: the gradient *grows* on its way down, by a factor
+they give.
 
 **What you'll do:** measure the gradient in every layer of new networks, hold it against the
 theorem, and then see how deep a network may be to be trained. **What you'll see:** where
@@ -113,7 +114,8 @@ for name, logs in growths.items():
 # %%
 # For batch normalisation with ReLU the theory gives a number: its limit for large batches is
 # :math:`\sqrt{\pi / (\pi - 1)}`, and more for small ones. The theory is about infinitely wide and
-# deep networks; with these it should agree to 5 %.
+# deep networks, and takes the weights of the backward pass for independent of those of the forward
+# pass. With these networks it should agree to 5 %.
 
 for size, net in batches.items():
     factor, expected = interval(np.exp(growth(net))), theory.gradient_growth(size)

@@ -3,10 +3,11 @@ Is batch normalisation right for a recurrent network?
 =====================================================
 
 A recurrent network applies the same layer again at every step of a sequence. Whose statistics should
-normalise it? Laurent et al. (2016) normalised the inputs of each step only: training could be
-faster, but the network did not generalise better. Cooijmans et al. (2017) also normalised the
-transition from state to state, with separate statistics for every step, and found both. Ba et al.
-(2016) left the batch alone and proposed *layer normalisation*.
+normalise it? Laurent et al. (2016) normalised the transition from state to state, which was no
+help, or the inputs of each step: then training could be faster, but the network did not generalise
+better. Cooijmans et al. (2017) normalised both, with a small initial scale and separate statistics
+for every step, and the network trained faster and generalised better. Ba et al. (2016) left the
+batch alone and proposed *layer normalisation*.
 
 **What you'll do:** let a small recurrent network read images row by row, with four kinds of
 normalisation and two batch sizes. **What you'll see:** which of them does better, and whether the
@@ -178,9 +179,10 @@ trial.judge(
 # What this does *not* show
 # -------------------------
 # Only the inputs are normalised, not the transition from state to state, where Cooijmans et al.
-# put theirs too. All images have 32 rows; in a text or a recording the lengths differ, and
-# per-step statistics of late steps then rest on few examples, or on none. The network is small and
-# briefly trained, and a finer choice of learning rates could shift the rows.
+# put theirs too, and the scale starts at 1: no verdict here is one on their method. All images have
+# 32 rows; in a text or a recording the lengths differ, and per-step statistics of late steps then
+# rest on few examples, or on none. The network is small and briefly trained, and a finer choice of
+# learning rates could shift the rows.
 #
 # **Exercise.** Sharing helps because a batch of 4 has 32 rows each. Predict what a batch of 2 does
 # to either kind of batch normalisation, then change one line: ``few, many = sizes = 2, 64``.

@@ -5,8 +5,9 @@ What shifts, and does batch normalisation stop it?
 Every update of a layer changes what the layers above it receive: Ioffe and Szegedy (2015) called
 this *internal covariate shift*, and batch normalisation was their remedy. The input of a unit that
 they followed drifted less with it (section 4.1, figure 1). Santurkar and others (2018, section 2)
-made it drift again, with noise, and the network still trained almost as well; and by its
-gradients, they found the shift similar with batch normalisation, or even worse.
+made it drift again, with noise behind each normaliser, and the network still trained almost as
+well; the same noise in the network *without* batch normalisation kept it from training at all. And
+by its gradients, they found the shift similar with batch normalisation, or even worse.
 
 **What you'll do:** measure the shift in both of these senses, in a plain, a batch-normalised and a
 noisy network. **What you'll see:** what batch normalisation steadies, at which learning rate, and

@@ -20,9 +20,10 @@ normalisation.
 # Take a batch, its loss, and the gradient :math:`g` of that loss at the weights :math:`w`. Now go
 # along it, to :math:`w' = w - s\,\eta\,g`, where :math:`\eta` is the learning rate, for six lengths
 # :math:`s` between a half and four; the step that training would take is among them. Note the
-# lowest and the highest loss on the way, and by how much the gradient changes,
-# :math:`\|g' - g\| / \|g\|`. On a perfectly even slope that is 0. At 1 the change is as large as
-# the gradient itself, and following it further is guesswork.
+# lowest and the highest of the six losses (that of the start, with :math:`s = 0`, is not one of
+# them), and by how much the gradient changes, :math:`\|g' - g\| / \|g\|`. On a perfectly even slope
+# that is 0. At 1 the change is as large as the gradient itself, and following it further is
+# guesswork.
 #
 # The networks, and the rule for their common learning rate, are those of
 # :ref:`sphx_glr_auto_examples_why_plot_31_covariate_shift.py`: it is the rate, of a few, at which
@@ -64,7 +65,8 @@ trial.train(
 # What is around
 # --------------
 # The shaded area lies between the lowest and the highest loss that a step of one of the six lengths
-# leads to. If batch normalisation smooths the loss, then the blue area is the narrower one.
+# leads to; where they started from is not in it. If batch normalisation smooths the loss, then the
+# blue area is the narrower one.
 
 
 def around(runs):

@@ -220,8 +220,8 @@ trial.histories(
 # %%
 # The verdicts
 # ------------
-# Written down in ``hypotheses/scale-invariance.toml`` before any run. The first two are primary,
-# and corrected for being two (Holm, 1979).
+# Written down in ``hypotheses/scale-invariance.toml`` before any run. The first two are primary and
+# corrected for being two (Holm, 1979). That the rate falls is algebra; on trial is by how much.
 
 pair = {"without": none, "with": middle}
 start = trial.final(lambda runs: rates(runs)[:, :1], none)
