@@ -10,6 +10,9 @@ from bn_tutorial.engines.rows import History, collect
 from bn_tutorial.engines.workbench import Workbench
 from bn_tutorial.recipe import Recipe
 
+#: Accuracies by part of the test images, of which there are too few for more than one.
+PARTS = ("val_accuracy/0", "val_accuracy_population/0")
+
 T = TypeVar("T")
 
 

@@ -34,7 +34,7 @@ def test_keras_on_jax_agrees(name: str, tmp_path: Path) -> None:
     recipe, data = RECIPES[name], load_cifar10("sample")
     order = epoch_order(0, 0, len(data.y_train))
     bench = Workbench(data)
-    pixel_mean, pixel_std = bench.pixel_statistics(recipe)
+    pixel_mean, pixel_std = bench.pixel_statistics(recipe, 0)
     np.savez(
         tmp_path / "given.npz",
         *build(recipe, 0).get_weights(),

@@ -30,7 +30,7 @@ SHALLOW = Recipe(
 
 
 def scaled(images: Any, recipe: Recipe, bench: Workbench) -> Any:
-    pixel_mean, pixel_std = bench.pixel_statistics(recipe)
+    pixel_mean, pixel_std = bench.pixel_statistics(recipe, 0)
     return (images.astype(np.float32) - pixel_mean) / pixel_std
 
 

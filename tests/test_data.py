@@ -828,14 +828,14 @@ def test_images_may_have_any_shape() -> None:
         )
     )
     assert digits.subset(3).x_train.shape == (3, 28, 28, 1)
-    assert digits.holdout(3).x_test.shape == (3, 28, 28, 1)
+    assert digits.draw(0, held_out=3).x_test.shape == (3, 28, 28, 1)
 
 
 def test_a_caller_s_words_make_no_sample() -> None:
     assert not Dataset(**fields(source="bundled sample of my own photographs")).is_sample
     renamed = dataclasses.replace(load_cifar10("sample"), source="my camera")
     assert renamed.is_sample
-    assert renamed.subset(10).holdout(5).is_sample
+    assert renamed.draw(0, 5, 5).is_sample
 
 
 @pytest.mark.parametrize(
@@ -944,30 +944,64 @@ def test_subset_is_stratified_and_deterministic(n: int) -> None:
     np.testing.assert_array_equal(part.x_test, whole.x_test)
 
 
-@pytest.mark.parametrize("n", [1, 2, 3, 7, 10, 99, 119])
-def test_a_holdout_is_stratified_and_shares_no_image_with_what_is_left(n: int) -> None:
+@pytest.mark.parametrize(("n", "held_out"), [(1, 1), (7, 20), (99, 21), (60, 0), (None, 30)])
+def test_a_draw_is_stratified_and_holds_out_other_images(n: int | None, held_out: int) -> None:
     labels = np.random.default_rng(1).permutation(np.repeat([0, 1, 2], [60, 40, 20]))
     images = np.zeros((120, 32, 32, 3), np.uint8)
     images[:, 0, 0, 0] = np.arange(120)
     whole = Dataset(**fields(x_train=images, y_train=labels))
-    rest = whole.holdout(n)
-    held, left = rest.x_test[:, 0, 0, 0], rest.x_train[:, 0, 0, 0]
-    assert sorted([*held, *left]) == list(range(120))
-    assert len(held) == n
-    np.testing.assert_array_equal(labels[held], rest.y_test)
-    np.testing.assert_array_equal(labels[left], rest.y_train)
-    share = np.bincount(labels, minlength=3) * n / 120
-    assert (np.abs(np.bincount(rest.y_test, minlength=3) - share) < 1).all()
-    for label in np.unique(rest.y_test):
-        last = np.flatnonzero(labels == label)[-np.sum(rest.y_test == label) :]
-        np.testing.assert_array_equal(held[rest.y_test == label], last)
-    assert rest.is_sample == whole.is_sample
+    drawn = whole.draw(5, n, held_out)
+    chosen, held = drawn.x_train[:, 0, 0, 0], drawn.x_test[:, 0, 0, 0]
+    assert len(chosen) == (n or 120 - held_out)
+    assert drawn.is_sample == whole.is_sample
+    parts = [(chosen, drawn.y_train)]
+    if held_out:
+        assert len(held) == held_out
+        assert not set(held) & set(chosen)
+        parts.append((held, drawn.y_test))
+    else:
+        np.testing.assert_array_equal(drawn.x_test, whole.x_test)
+    for found, named in parts:
+        np.testing.assert_array_equal(labels[found], named)
+        share = np.bincount(labels, minlength=3) * len(found) / 120
+        assert (np.abs(np.bincount(named, minlength=3) - share) < 1.01).all()
+    assert whole.draw(5, n, held_out).digest == drawn.digest
+    assert whole.draw(6, n, held_out).digest != drawn.digest
 
 
-@pytest.mark.parametrize("n", [0, -1, 6, 7, 2.0, "3", None])
-def test_holdout_refuses(n: Any) -> None:
-    with pytest.raises(ValueError, match=r"^n is .*; it must be a whole number from 1 to 5\.$"):
-        Dataset(**fields()).holdout(n)
+def test_every_image_has_the_same_chance_of_being_drawn() -> None:
+    images = np.zeros((120, 32, 32, 3), np.uint8)
+    images[:, 0, 0, 0] = np.arange(120)
+    whole = Dataset(**fields(x_train=images, y_train=np.arange(120) % 3))
+    counts = np.zeros((2, 120))
+    for seed in range(300):
+        drawn = whole.draw(seed, 30, 60)
+        counts[0, drawn.x_train[:, 0, 0, 0]] += 1
+        counts[1, drawn.x_test[:, 0, 0, 0]] += 1
+    for found, share in zip(counts, (1 / 4, 1 / 2), strict=True):
+        assert abs(found - 300 * share).max() < 6 * (300 * share * (1 - share)) ** 0.5
+
+
+def test_all_images_are_drawn_by_no_seed() -> None:
+    whole = Dataset(**fields())
+    assert whole.draw(3) is whole
+    assert whole.draw(3, 6) is whole
+
+
+@pytest.mark.parametrize(
+    ("n", "held_out", "error"),
+    [
+        (7, 0, r"^n is 7; .* from 1 to 6\.$"),
+        (5, 2, r"^n is 5; .* from 1 to 4\.$"),
+        (0, 0, r"^n is 0; "),
+        (2.0, 0, r"^n is 2\.0; "),
+        (None, 6, r"^held_out is 6; .* from 0 to 5\.$"),
+        (None, -1, r"^held_out is -1; "),
+    ],
+)
+def test_draw_refuses(n: Any, held_out: Any, error: str) -> None:
+    with pytest.raises(ValueError, match=error):
+        Dataset(**fields()).draw(0, n, held_out)
 
 
 def test_subset_names_itself() -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from bn_tutorial.data.dataset import Dataset
-from bn_tutorial.engines import observe, program, single
+from bn_tutorial.engines import program, single
 from bn_tutorial.engines.batches import epoch_order, pixel_statistics
 from bn_tutorial.engines.program import Program, program_key
 from bn_tutorial.engines.rows import History, collect, collect_each
@@ -22,7 +22,7 @@ from bn_tutorial.networks.backend import GPUS, keras, tf
 from bn_tutorial.networks.models import build
 from bn_tutorial.networks.statistics import batch_norms
 from bn_tutorial.recipe import NORMALISERS, OPTIMISERS, Recipe
-from tests.benches import fit
+from tests.benches import PARTS, fit
 
 #: 100 images: three batches, and a last one of 4. Where the number is said, runs are short, and not
 #: compiled by XLA.
@@ -32,7 +32,7 @@ DROPOUT = NORMALIZED.but(dropout=0.3, batch_size=50, epochs=2)
 
 
 def scaled(images: Any, recipe: Recipe, bench: Workbench) -> Any:
-    pixel_mean, pixel_std = bench.pixel_statistics(recipe)
+    pixel_mean, pixel_std = bench.pixel_statistics(recipe, 0)
     return (images.astype(np.float32) - pixel_mean) / pixel_std
 
 
@@ -67,7 +67,7 @@ def keras_fit(recipe: Recipe, bench: Workbench, seed: int) -> tuple[Any, Any]:
 
 
 def assert_close(found: History, expected: History, rtol: float) -> None:
-    assert set(found) == set(METRICS)
+    assert set(found) == {*METRICS, *PARTS}
     assert set(expected) == {"loss", "accuracy", "val_loss", "val_accuracy"}
     for name, values in expected.items():
         np.testing.assert_allclose(found[name], values, rtol=rtol, err_msg=name)
@@ -111,7 +111,7 @@ def test_compiling_by_xla_changes_nothing(
     random = norm is not None and NORMALISERS[norm].random
     assert (compiled["loss"] != plain["loss"]) or not random  # XLA draws other numbers
     for name, values in compiled.items():
-        rtol = 0.2 if random else 5e-5
+        rtol = 0.5 if random else 5e-5
         np.testing.assert_allclose(plain[name], values, rtol=rtol, err_msg=name)
 
 
@@ -234,9 +234,9 @@ def test_a_run_starts_from_what_is_built_for_its_seed(
 
 def test_a_row_comes_after_each_epoch(bench: Workbench) -> None:
     rows = list(single.fit(bench, PLAIN, 0))
-    assert [set(row) for row in rows] == 3 * [set(METRICS)]
+    assert [set(row) for row in rows] == 3 * [{*METRICS, *PARTS}]
     assert {type(value) for row in rows for value in row.values()} == {float}
-    assert collect(rows) == {name: [row[name] for row in rows] for name in METRICS}
+    assert collect(rows) == {name: [row[name] for row in rows] for name in (*METRICS, *PARTS)}
 
 
 @pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning")
@@ -291,9 +291,9 @@ def test_rows_of_several_seeds_are_collected_until_each_diverges() -> None:
     assert asked[-1] == (1, 6)
 
 
-def test_a_subset_is_what_the_data_say(bench: Workbench) -> None:
+def test_a_subset_is_what_its_seed_draws(bench: Workbench) -> None:
     recipe = PLAIN.but(inputs="standardized", train_size=50)
-    with Workbench(bench.data.subset(50)) as other:
+    with Workbench(bench.data.draw(0, 50)) as other:
         assert fit(bench, recipe) == fit(other, recipe)
 
 
@@ -302,7 +302,7 @@ def test_no_image_is_trained_on_that_is_held_out(
     tiny: Dataset, size: int | None, count: int
 ) -> None:
     with Workbench(tiny) as bench:
-        parts = bench.resident(PLAIN.but(validation=30, train_size=size))
+        parts = bench.resident(PLAIN.but(validation=30, train_size=size), 0)
     train, validation, test = (
         {image.tobytes() for image in part[0].numpy()} for part in parts if part
     )
@@ -322,8 +322,9 @@ def test_held_out_images_are_validated_on_and_the_test_images_looked_at_once(
         with Workbench(data) as other:
             return fit(other, plain)
 
-    rest = tiny.holdout(30).subset(50)
-    assert {name: history[name] for name in METRICS} == on(rest)
+    rest = tiny.draw(0, 50, 30)
+    found = on(rest)
+    assert {name: history[name] for name in METRICS} == {name: found[name] for name in METRICS}
     assert {name: len(history[name]) for name in FIT_METRICS} == dict.fromkeys(FIT_METRICS, 3)
     assert {name: len(history[name]) for name in TEST_METRICS} == dict.fromkeys(TEST_METRICS, 1)
     on_test = on(dataclasses.replace(rest, x_test=tiny.x_test, y_test=tiny.y_test))
@@ -377,7 +378,7 @@ def test_what_a_bench_compiled_dies_with_it(tiny: Dataset) -> None:
     with Workbench(tiny) as bench:
         fit(bench, PLAIN.but(epochs=1))
         one = weakref.ref(bench.program(PLAIN))
-        images = weakref.ref(bench.resident(PLAIN)[0][0])
+        images = weakref.ref(bench.resident(PLAIN, 0)[0][0])
         assert one() is not None
     gc.collect()
     assert one() is None
@@ -397,20 +398,20 @@ def test_images_are_divided_once_for_all_recipes_that_divide_them_alike(
     tiny: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     divided = []
-    for name in ("holdout", "subset"):
-        method = getattr(Dataset, name)
+    draw = Dataset.draw
 
-        def counted(self: Dataset, n: int, method: Any = method) -> Dataset:
-            divided.append((method.__name__, n))
-            return method(self, n)  # type: ignore[no-any-return]
+    def counted(self: Dataset, *how: Any) -> Dataset:
+        divided.append(how)
+        return draw(self, *how)
 
-        monkeypatch.setattr(Dataset, name, counted)
+    monkeypatch.setattr(Dataset, "draw", counted)
     recipe = NORMALIZED.but(inputs="standardized", validation=30, train_size=50, epochs=1)
     with Workbench(tiny) as bench:
         fit(bench, recipe)
-        fit(bench, recipe.but(inputs="unit"), 1)
-        observe.covariate_shift(bench, recipe, 0)
-    assert divided == [("holdout", 30), ("subset", 50)]
+        fit(bench, recipe.but(inputs="unit"))
+        fit(bench, recipe, 1)
+        fit(bench, recipe.but(learning_rate=0.5), 1)
+    assert divided == [(0, 50, 30), (1, 50, 30)]  # once for each seed
 
 
 # Probes
@@ -428,13 +429,13 @@ def test_a_probe_sees_the_batch_that_is_next_and_changes_nothing(
     recipe = recipe.but(learning_rate=0.02, epochs=2)
     plain = fit(bench, recipe)
     history = fit(bench, recipe, probe=probed)
-    assert {name: history[name] for name in METRICS} == plain
+    assert {name: history[name] for name in (*METRICS, *PARTS)} == plain
     assert history["size"] == [32, 32]
     assert history["rate"] == pytest.approx([0.02, 0.02])
     images = bench.data.x_train
     first = [images[epoch_order(0, epoch, 100)[0], 0, 0, 0] / 255 for epoch in (1, 2)]
     assert history["first/0"] == pytest.approx(first)
-    assert set(history) == {*METRICS, "size", "rate", "first/0", "first/1"}
+    assert set(history) == {*METRICS, *PARTS, "size", "rate", "first/0", "first/1"}
 
 
 # Weight decay
@@ -487,7 +488,7 @@ def test_an_epoch_visits_every_image_in_an_order_of_its_own() -> None:
 
 
 def test_unit_inputs_are_pixels_divided_by_255(bench: Workbench) -> None:
-    pixel_mean, pixel_std = bench.pixel_statistics(PLAIN)
+    pixel_mean, pixel_std = bench.pixel_statistics(PLAIN, 0)
     np.testing.assert_array_equal(pixel_mean, [0, 0, 0])
     np.testing.assert_array_equal(pixel_std, [255, 255, 255])
     assert pixel_mean.dtype == pixel_std.dtype == np.float32
@@ -502,9 +503,9 @@ def test_standardized_inputs_have_mean_0_and_deviation_1(
     images = random.integers(0, [50, 150, 250], (2500, 32, 32, 3)).astype(np.uint8)
     data = Dataset(images, np.arange(2500, dtype=np.int32) % 10, tiny.x_test, tiny.y_test)
     recipe = Recipe(inputs="standardized", train_size=train_size)
-    used = (data if train_size is None else data.subset(train_size)).x_train
+    used = data.draw(4, train_size).x_train
     with Workbench(data) as bench:
-        found = bench.pixel_statistics(recipe)
+        found = bench.pixel_statistics(recipe, 4)
     for pixel_mean, pixel_std in (found, pixel_statistics(used)):
         np.testing.assert_allclose(pixel_mean, used.mean(axis=(0, 1, 2)), rtol=1e-6)
         std = used.std(axis=(0, 1, 2), dtype=np.float64)
@@ -533,7 +534,7 @@ def test_a_colour_that_never_changes_can_be_standardized() -> None:
 )
 def test_convolutional_and_recurrent_networks_train(recipe: Recipe, bench: Workbench) -> None:
     history = fit(bench, recipe)
-    assert set(history) == set(METRICS)
+    assert set(history) == {*METRICS, *PARTS}
     assert all(math.isfinite(value) for values in history.values() for value in values)
     assert history["loss"][1] < history["loss"][0]
 

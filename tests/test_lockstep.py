@@ -21,7 +21,7 @@ from bn_tutorial.training import sweep
 from bn_tutorial.training.keys import run_key
 from bn_tutorial.training.store import RunStore
 from bn_tutorial.training.sweep import train
-from tests.benches import fit, run
+from tests.benches import PARTS, fit, run
 
 #: 100 images: three batches, and a last one of 4. Where the number is said, runs are short, and not
 #: compiled by XLA.
@@ -118,7 +118,7 @@ def test_the_same_seeds_give_the_same_histories_bit_for_bit(bench: Workbench) ->
 def test_rows_come_seed_by_seed_after_each_epoch(bench: Workbench) -> None:
     pairs = list(fit_together(bench, NORMALIZED, SEEDS))
     assert [seed for seed, _ in pairs] == 3 * [*SEEDS]
-    assert [set(row) for _, row in pairs] == 6 * [set(METRICS)]
+    assert [set(row) for _, row in pairs] == 6 * [{*METRICS, *PARTS}]
     assert {type(value) for _, row in pairs for value in row.values()} == {float}
 
 

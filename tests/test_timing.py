@@ -119,7 +119,7 @@ def test_a_candidate_does_what_its_name_says(
     outputs = {name: seen[f"infer/{name}"]().numpy() for name in ("none", "batch", "folded")}
     assert {output.shape for output in outputs.values()} == {(5, 16, 10)}
     # the first images in place of the training images, as there are but ten for validation
-    images = bench.data.holdout(10).x_test[np.arange(80) % 10] / np.float32(255)
+    images = bench.data.draw(0, RECIPE.train_size, 10).x_test[np.arange(80) % 10] / np.float32(255)
     model = bench.program(RECIPE, jit=False).model
     np.testing.assert_allclose(outputs["none"].reshape(80, 10), model(images), rtol=1e-4)
 

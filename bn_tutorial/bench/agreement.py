@@ -65,10 +65,10 @@ def first_loss(bench: Workbench, recipe: Recipe, seed: int = 0, jit: bool = True
         Whether XLA compiles the epoch.
     """
     program = bench.program(recipe, jit=jit)
-    train, _, _ = bench.resident(recipe)
+    train, _, _ = bench.resident(recipe, seed)
     program.start(recipe, seed)
     order = epoch_order(seed, 0, len(train[1]))
-    loss, _ = program.train(recipe.batch_size)(*train, order, *bench.pixel_statistics(recipe))
+    loss, _ = program.train(recipe.batch_size)(*train, order, *bench.pixel_statistics(recipe, seed))
     return float(loss)
 
 

@@ -129,35 +129,50 @@ class Dataset:
             source=f"{self.source}, {n} of {available} training images",
         )
 
-    def holdout(self, n: int) -> Dataset:
-        """Return the training images without `n` of them, which take the place of the test images.
+    def draw(self, seed: int, n: int | None = None, held_out: int = 0) -> Dataset:
+        """Return a random choice of the training images, and others in place of the test images.
 
-        Each class keeps its share, and of each class the last images are held out: they
-        are no part of any `subset` of what is returned.
+        Each class keeps its share. Every seed draws anew from all training images, so what several
+        seeds have in common is a property of CIFAR-10, and not of a few of its images.
 
         Parameters
         ----------
-        n : int
-            Number of images to hold out, from 1 to ``len(x_train) - 1``.
+        seed : int
+            Fixes what is drawn.
+        n : int, optional
+            Number of training images; all that are not held out if nothing is said.
+        held_out : int
+            Number of training images that take the place of the test images; with 0 these stay.
 
         Raises
         ------
         ValueError
-            If `n` is not a whole number in that range.
+            If there are not that many images.
         """
         available = len(self.x_train)
-        if not hasattr(n, "__index__") or not 1 <= n < available:
-            raise ValueError(f"n is {n!r}; it must be a whole number from 1 to {available - 1}.")
-        held = np.zeros(available, dtype=bool)
-        held[available - 1 - self._stratified(self.y_train[::-1], n)] = True
-        return replace(
+        if not hasattr(held_out, "__index__") or not 0 <= held_out < available:
+            raise ValueError(
+                f"held_out is {held_out!r}; it must be a whole number from 0 to {available - 1}."
+            )
+        left = available - held_out
+        if n is not None and (not hasattr(n, "__index__") or not 1 <= n <= left):
+            raise ValueError(f"n is {n!r}; it must be a whole number from 1 to {left}.")
+        if not held_out and n in (None, available):
+            return self
+        order = np.random.default_rng([seed, *b"images"]).permutation(available)
+        held = self._stratified(self.y_train[order], held_out)
+        rest = np.delete(order, held)
+        chosen = np.sort(rest if n is None else rest[self._stratified(self.y_train[rest], n)])
+        drawn = replace(
             self,
-            x_train=self.x_train[~held],
-            y_train=self.y_train[~held],
-            x_test=self.x_train[held],
-            y_test=self.y_train[held],
-            source=f"{self.source}, {n} of {available} training images held out",
+            x_train=self.x_train[chosen],
+            y_train=self.y_train[chosen],
+            source=f"{self.source}, {len(chosen)} of {available} training images, draw {seed}",
         )
+        if not held_out:
+            return drawn
+        held = np.sort(order[held])
+        return replace(drawn, x_test=self.x_train[held], y_test=self.y_train[held])
 
     def _stratified(self, labels: Labels, n: int) -> npt.NDArray[np.intp]:
         """Return the sorted indices of the first images of each class, `n` in all."""

@@ -67,8 +67,8 @@ def compare(bench: Workbench, recipe: Recipe, seed: int) -> Iterator[Row]:
         If the recipe has no batch normalisation.
     """
     program = averaging(bench, recipe)
-    train, validation, _ = bench.resident(recipe)
-    pixels = bench.pixel_statistics(recipe)
+    train, validation, _ = bench.resident(recipe, seed)
+    pixels = bench.pixel_statistics(recipe, seed)
     program.start(recipe, seed)
     size, count = recipe.batch_size, len(train[1])
     orders = [epoch_order(seed, epoch, count) for epoch in range(recipe.epochs + 1)]

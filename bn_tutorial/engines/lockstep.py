@@ -16,9 +16,9 @@ import numpy as np
 
 from bn_tutorial.engines import single
 from bn_tutorial.engines.batches import batch, epoch_order, hits
-from bn_tutorial.engines.program import Program, optimiser
+from bn_tutorial.engines.program import Images, Program, optimiser
 from bn_tutorial.engines.rows import Row
-from bn_tutorial.engines.single import FIT_METRICS, METRICS, TEST_METRICS
+from bn_tutorial.engines.single import epoch_row
 from bn_tutorial.engines.workbench import Engine, Workbench
 from bn_tutorial.networks import backend
 from bn_tutorial.networks.backend import keras, tf
@@ -123,27 +123,35 @@ def fit_together(
             "it with bn_tutorial.engines.single.fit."
         )
     program = bench.program_of(Vectorised, recipe, count=len(seeds))
-    train, validation, test = bench.resident(recipe)
-    held_in = train[0][: recipe.validation], train[1][: recipe.validation]
-    pixels = bench.pixel_statistics(recipe)
+    own = [(bench.resident(recipe, seed), bench.pixel_statistics(recipe, seed)) for seed in seeds]
+    train, offsets, all_pixels = _side_by_side(own)
     program.start_all(recipe, seeds)
     run_epoch = program.train(recipe.batch_size)
+    count = len(own[0][0][0][1])
     for epoch in range(recipe.epochs):
-        orders = [epoch_order(seed, epoch, len(train[1])) for seed in seeds]
-        losses, accuracies = run_epoch(*train, np.stack(orders, axis=1), *pixels)
-        for index, seed in enumerate(seeds):
+        orders = [
+            epoch_order(seed, epoch, count) + offset
+            for seed, offset in zip(seeds, offsets, strict=True)
+        ]
+        measured = run_epoch(*train, np.stack(orders, axis=1), *all_pixels)
+        for index, (seed, images) in enumerate(zip(seeds, own, strict=True)):
             program.load_network(index)
-            statistics = program.statistics(train[0], *pixels)
-            scores = program.score(validation, pixels, statistics)
-            measured = float(losses[index]), float(accuracies[index]), *scores
-            row = dict(zip(METRICS, measured, strict=True))
-            if recipe.validation:
-                found = program.score(held_in, pixels, statistics)[2:]
-                row |= zip(FIT_METRICS, found, strict=True)
-            if test is not None and epoch + 1 == recipe.epochs:
-                found = program.score(test, pixels, statistics, len(validation[1]))
-                row |= zip(TEST_METRICS, found, strict=True)
-            yield seed, row
+            loss, accuracy = (float(value[index]) for value in measured)
+            yield seed, epoch_row(program, recipe, *images, (loss, accuracy), epoch)
+
+
+def _side_by_side(own: Sequence[Any]) -> tuple[Images, list[int], list[Any]]:
+    """Return all networks' training images, where each one's begin, and their pixel statistics.
+
+    Networks that use all images share them.
+    """
+    trains = [train for (train, *_), _ in own]
+    columns = zip(*(pixels for _, pixels in own), strict=True)
+    pixels = [np.stack(column)[:, None, None, None] for column in columns]
+    if all(train[0] is trains[0][0] for train in trains):
+        return trains[0], [0] * len(own), pixels
+    images, labels = (tf.concat(part, 0) for part in zip(*trains, strict=True))
+    return (images, labels), [index * len(trains[0][1]) for index in range(len(own))], pixels
 
 
 class Vectorised(Program):

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from bn_tutorial.engines.batches import batch, hits
 from bn_tutorial.networks.backend import GPUS, keras, tf
@@ -28,6 +29,9 @@ from bn_tutorial.recipe import OPTIMISERS, Recipe
 
 #: Images of the training set from which population statistics are computed.
 POPULATION = 10_000
+
+#: Images that are scored together, so that no more than one size is compiled.
+PART = 500
 
 #: Steps from which on a run is worth the seconds that XLA takes to compile it.
 WORTH_COMPILING = 150
@@ -150,23 +154,20 @@ class Program:
         return sum_over_batches(step, [0.0] * 4, tf.range(count), even_batch(count))
 
     def score(
-        self,
-        data: Images,
-        pixels: tuple[Any, Any],
-        statistics: Statistics,
-        chunk: int | None = None,
-    ) -> list[float]:
+        self, data: Images, pixels: tuple[Any, Any], statistics: Statistics
+    ) -> npt.NDArray[np.float64]:
         """Return loss and accuracy with moving statistics, and both with `statistics`.
 
-        Chunks of a size that was evaluated before need no new compilation.
+        Returns
+        -------
+        numpy.ndarray, shape (parts, 4)
+            A row for each `PART` images, or one for all if they cannot be divided so.
         """
         images, labels = data
-        sums = np.zeros(4)
-        for start in range(0, len(labels), chunk or len(labels)):
-            part = slice(start, start + (chunk or len(labels)))
-            found = self.evaluate(images[part], labels[part], *pixels, statistics)
-            sums += [float(value) for value in found]
-        return [float(one) for one in sums / len(labels)]
+        size = PART if len(labels) % PART == 0 else len(labels)
+        parts = [slice(start, start + size) for start in range(0, len(labels), size)]
+        sums = [self.evaluate(images[one], labels[one], *pixels, statistics) for one in parts]
+        return np.array(sums, float) / size
 
 
 def optimiser(recipe: Recipe, decay: Any, variables: list[Any]) -> keras.optimizers.Optimizer:

@@ -20,7 +20,7 @@ from bn_tutorial.engines.replica_process import (
     take_steps,
 )
 from bn_tutorial.engines.rows import Row, takes
-from bn_tutorial.engines.single import METRICS, TEST_METRICS
+from bn_tutorial.engines.single import epoch_row
 from bn_tutorial.engines.workbench import Workbench
 from bn_tutorial.networks.backend import keras, tf
 from bn_tutorial.networks.models import build
@@ -69,19 +69,14 @@ def separate_by_class(bench: Workbench, recipe: Recipe, seed: int) -> Iterator[R
 
 
 def _fit(bench: Workbench, recipe: Recipe, seed: int, **how: bool) -> Iterator[Row]:
-    train, validation, test = bench.resident(recipe)
-    orders = [epoch_order(seed, epoch, len(train[1])) for epoch in range(recipe.epochs)]
+    resident, pixels = bench.resident(recipe, seed), bench.pixel_statistics(recipe, seed)
+    count = len(resident[0][1])
+    orders = [epoch_order(seed, epoch, count) for epoch in range(recipe.epochs)]
     trained = on_replicas(bench, recipe, seed, orders, **how)
-    program, pixels = bench.program(recipe), bench.pixel_statistics(recipe)
-    for index, (loss, accuracy, (first, *_)) in enumerate(trained):
+    program = bench.program(recipe)
+    for epoch, (loss, accuracy, (first, *_)) in enumerate(trained):
         _load(program.model, first)
-        statistics = program.statistics(train[0], *pixels)
-        measured = loss, accuracy, *program.score(validation, pixels, statistics)
-        row = dict(zip(METRICS, measured, strict=True))
-        if test is not None and index + 1 == recipe.epochs:
-            found = program.score(test, pixels, statistics, len(validation[1]))
-            row |= zip(TEST_METRICS, found, strict=True)
-        yield row
+        yield epoch_row(program, recipe, resident, pixels, (loss, accuracy), epoch)
 
 
 @takes(REPLICAS)
@@ -114,7 +109,7 @@ def compare(bench: Workbench, recipe: Recipe, seed: int) -> Iterator[Row]:
     ValueError, RuntimeError
         As in `synchronised`.
     """
-    train, validation, _ = bench.resident(recipe)
+    train, validation, _ = bench.resident(recipe, seed)
     size, count = recipe.batch_size, len(train[1])
     batches = [
         epoch_order(seed, epoch, count)[start : start + size]
@@ -172,8 +167,8 @@ class _Look:
         data = bench.data
         shape, classes = data.x_train.shape[1:], len(data.classes)
         self.model = build(recipe, seed, shape=shape, classes=classes)
-        _, (images, labels), _ = bench.resident(recipe)
-        self.inputs = batch(images, tf.range(len(labels)), *bench.pixel_statistics(recipe))
+        _, (images, labels), _ = bench.resident(recipe, seed)
+        self.inputs = batch(images, tf.range(len(labels)), *bench.pixel_statistics(recipe, seed))
         self.weights = np.array([variable.trainable for variable in self.model.variables])
         values = [variable.numpy() for variable in self.model.variables]
         self.start = _vector(values, self.weights)
@@ -225,14 +220,14 @@ def on_replicas(
             f"batch_size={recipe.batch_size} is impossible on replicas: "
             f"it must be a multiple of {REPLICAS}, so that all get the same number of images."
         )
-    (images, labels), _, _ = bench.resident(recipe)
+    (images, labels), _, _ = bench.resident(recipe, seed)
     if 0 < len(labels) % recipe.batch_size < REPLICAS:
         raise ValueError(
             f"train_size={len(labels)} is impossible on replicas with "
             f"batch_size={recipe.batch_size}: the last batch must have at least {REPLICAS} images."
         )
     train, classes = (images.numpy(), labels.numpy()), len(bench.data.classes)
-    task = recipe, train, classes, bench.pixel_statistics(recipe), seed, orders, how
+    task = recipe, train, classes, bench.pixel_statistics(recipe, seed), seed, orders, how
     return bench.keep(__name__, None, ReplicaProcess).ask(task)
 
 
@@ -240,9 +235,9 @@ def on_one_device(
     bench: Workbench, recipe: Recipe, seed: int, orders: Sequence[Array]
 ) -> list[Trained]:
     """Do as `on_replicas` here, on one device, with any recipe."""
-    train, _, _ = bench.resident(recipe)
+    train, _, _ = bench.resident(recipe, seed)
     program = bench.program(recipe)
-    return take_steps(program, recipe, train, bench.pixel_statistics(recipe), seed, orders)
+    return take_steps(program, recipe, train, bench.pixel_statistics(recipe, seed), seed, orders)
 
 
 def _load(model: keras.Model, values: Sequence[Array]) -> None:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from bn_tutorial.engines.batches import epoch_order
-from bn_tutorial.engines.program import Probe
+from bn_tutorial.engines.program import Images, Probe, Program
 from bn_tutorial.engines.rows import Row, numbered
 from bn_tutorial.engines.workbench import Workbench
 from bn_tutorial.recipe import Recipe
@@ -32,11 +36,11 @@ def fit(bench: Workbench, recipe: Recipe, seed: int, probe: Probe | None = None)
     Parameters
     ----------
     bench : Workbench
-        Has the images; ``recipe.train_size`` of the training ones are used.
+        Has the images.
     recipe : Recipe
         What to train.
     seed : int
-        Fixes the initial weights, the order of the images and the dropout stream.
+        Fixes the initial weights, which images are used and their order, and the dropout stream.
     probe : callable, optional
         What else to measure after each epoch. It is given the model, the batch that would be
         next (shape (batch size, rows, columns, colours)), its targets and the learning rate, and
@@ -51,27 +55,61 @@ def fit(bench: Workbench, recipe: Recipe, seed: int, probe: Probe | None = None)
         ``val_loss_population`` and ``val_accuracy_population`` likewise with population
         statistics, computed anew and then forgotten. If the recipe holds out validation
         images, these are measured on them, and there are `FIT_METRICS` and, after the last
-        epoch, `TEST_METRICS`, too.
+        epoch, `TEST_METRICS`, too. Accuracies on the test images are there by part, besides:
+        ``val_accuracy/0`` … or ``test_accuracy/0`` …, and so on, of each 500 of them.
     """
-    program = bench.program(recipe)
-    train, validation, test = bench.resident(recipe)
-    pixels = bench.pixel_statistics(recipe)
+    program, resident = bench.program(recipe), bench.resident(recipe, seed)
+    train, pixels = resident[0], bench.pixel_statistics(recipe, seed)
     program.start(recipe, seed)
     run_epoch = program.train(recipe.batch_size)
     for epoch in range(recipe.epochs):
         order = epoch_order(seed, epoch, len(train[1]))
         measured = [float(value) for value in run_epoch(*train, order, *pixels)]
-        statistics = program.statistics(train[0], *pixels)
-        measured += program.score(validation, pixels, statistics)
-        row = dict(zip(METRICS, measured, strict=True))
-        if recipe.validation:
-            images, labels = train
-            part = images[: recipe.validation], labels[: recipe.validation]
-            row |= zip(FIT_METRICS, program.score(part, pixels, statistics)[2:], strict=True)
+        row = epoch_row(program, recipe, resident, pixels, measured, epoch)
         if probe:
             following = epoch_order(seed, epoch + 1, len(train[1]))[: recipe.batch_size]
             row |= numbered(program.probe(probe)(*train, following, *pixels))
-        if test is not None and epoch + 1 == recipe.epochs:
-            found = program.score(test, pixels, statistics, len(validation[1]))
-            row |= zip(TEST_METRICS, found, strict=True)
         yield row
+
+
+def epoch_row(
+    program: Program,
+    recipe: Recipe,
+    resident: tuple[Images, Images, Images | None],
+    pixels: tuple[Any, Any],
+    measured: Iterable[float],
+    epoch: int,
+) -> Row:
+    """Return the row of an epoch (from 0), after which the program's network is as it is.
+
+    Parameters
+    ----------
+    program, recipe
+        The network, and what it is trained by.
+    resident, pixels
+        As the workbench returns them.
+    measured : iterable of float
+        Loss and accuracy in training.
+    epoch : int
+        Whether it is the last one decides if there are `TEST_METRICS`.
+    """
+    train, validation, test = resident
+    statistics = program.statistics(train[0], *pixels)
+    scores = program.score(validation, pixels, statistics)
+    row = dict(zip(METRICS, [*measured, *scores.mean(axis=0).tolist()], strict=True))
+    if test is None:
+        return row | _by_part("val", scores)
+    held_in = train[0][: recipe.validation], train[1][: recipe.validation]
+    found = program.score(held_in, pixels, statistics).mean(axis=0).tolist()
+    row |= zip(FIT_METRICS, found[2:], strict=True)
+    if epoch + 1 == recipe.epochs:
+        scores = program.score(test, pixels, statistics)
+        row |= zip(TEST_METRICS, scores.mean(axis=0).tolist(), strict=True)
+        row |= _by_part("test", scores)
+    return row
+
+
+def _by_part(kind: str, scores: npt.NDArray[np.float64]) -> Row:
+    """Return the accuracies of each part of the test images, which all runs have in common."""
+    moving, population = scores[:, 1], scores[:, 3]
+    return numbered({f"{kind}_accuracy": moving, f"{kind}_accuracy_population": population})

@@ -80,10 +80,10 @@ def _time(bench: Workbench, recipe: Recipe, seed: int, jit: bool) -> Iterator[Ro
         raise ValueError(
             f"norm={recipe.norm!r} is impossible: it is None that others are held against."
         )
-    train, validation, _ = bench.resident(recipe)
+    train, validation, _ = bench.resident(recipe, seed)
     count = len(train[1]) // recipe.batch_size
     indices = np.arange(count * recipe.batch_size, dtype=np.int32) % len(validation[1])
-    images = batch(validation[0], indices, *bench.pixel_statistics(recipe))
+    images = batch(validation[0], indices, *bench.pixel_statistics(recipe, seed))
     batches = tf.reshape(images, (count, recipe.batch_size, *images.shape[1:]))
     labels = validation[1].numpy()[indices]
 
@@ -110,8 +110,8 @@ def _training(
     bench: Workbench, recipe: Recipe, seed: int, jit: bool
 ) -> tuple[Candidates, dict[str, keras.Model]]:
     """Return what trains with each normaliser, compiled and called once, and the networks."""
-    train, _, _ = bench.resident(recipe)
-    pixels = bench.pixel_statistics(recipe)
+    train, _, _ = bench.resident(recipe, seed)
+    pixels = bench.pixel_statistics(recipe, seed)
     count = len(train[1]) // recipe.batch_size * recipe.batch_size
     order = epoch_order(seed, 0, len(train[1]))[:count]
     candidates, models = dict[str, Callable[[], Any]](), {}

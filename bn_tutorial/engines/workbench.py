@@ -121,46 +121,53 @@ class Workbench:
         key = (*given, *sorted(options.items()))
         return self.keep(kind, key, lambda: kind(*given, **options), most=2)
 
-    def resident(self, recipe: Recipe) -> tuple[Images, Images, Images | None]:
+    def resident(self, recipe: Recipe, seed: int) -> tuple[Images, Images, Images | None]:
         """Return, each as (images, labels) on the device, what to train, validate and test on.
 
-        Without a held-out part, validation is on the test images, and there are no others.
+        The seed draws the images that a recipe trains on, and those that it holds out, if it does
+        not use all. Without a held-out part, validation is on the test images, and there are no
+        others.
         """
 
         def load() -> tuple[Images, Images, Images | None]:
-            used = self.data
-            if recipe.validation:
-                used = used.holdout(recipe.validation)
-            if recipe.train_size is not None:
-                used = used.subset(recipe.train_size)
+            used = self.data.draw(seed, recipe.train_size, recipe.validation)
             train = tf.constant(used.x_train), tf.constant(used.y_train)
             validation = tf.constant(used.x_test), tf.constant(used.y_test)
             if not recipe.validation:
                 return train, validation, None
             return train, validation, (tf.constant(self.data.x_test), tf.constant(self.data.y_test))
 
-        return self.keep("images", (recipe.train_size, recipe.validation), load)
+        return self.keep("images", _draw(recipe, seed), load)
 
-    def pixel_statistics(self, recipe: Recipe) -> tuple[Any, Any]:
+    def pixel_statistics(self, recipe: Recipe, seed: int) -> tuple[Any, Any]:
         """Return what is taken from pixels, and what they are then divided by.
 
         Parameters
         ----------
         recipe : Recipe
             Its ``inputs``, ``train_size`` and ``validation`` decide.
+        seed : int
+            Draws the images, as for `resident`.
 
         Returns
         -------
         pixel_mean, pixel_std : ndarray of float32, shape (colours,)
-            0 and 255, or mean and standard deviation of the training images that the recipe uses.
+            0 and 255, or mean and standard deviation of the training images that the run uses.
         """
         if recipe.inputs == "unit":
             colours = self.data.x_train.shape[-1]
             return np.zeros(colours, np.float32), np.full(colours, 255.0, np.float32)
-        key = recipe.train_size, recipe.validation
         return self.keep(
-            "pixels", key, lambda: pixel_statistics(self.resident(recipe)[0][0].numpy())
+            "pixels",
+            _draw(recipe, seed),
+            lambda: pixel_statistics(self.resident(recipe, seed)[0][0].numpy()),
         )
+
+
+def _draw(recipe: Recipe, seed: int) -> tuple[int | None, ...]:
+    """Return what decides which images a run uses; all runs on all images use the same."""
+    partly = recipe.train_size is not None or recipe.validation > 0
+    return recipe.train_size, recipe.validation, seed if partly else None
 
 
 def _close(thing: object) -> None:
