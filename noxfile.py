@@ -100,6 +100,27 @@ def site(session: nox.Session) -> None:
     session.run("pytest", *SIDE_BY_SIDE, *checks, *rest, env=env)
 
 
+@nox.session(default=False)
+def replicate(session: nox.Session) -> None:
+    """Run all experiments with other seeds, without the site; compare with the reference.
+
+    [-- --seeds-from 100] [--profile standard|full]
+    """
+    parser = argparse.ArgumentParser(prog="nox -s replicate --")
+    parser.add_argument("--seeds-from", type=int, default=100)
+    options, rest = chosen(session)
+    env = {
+        "BN_TUTORIAL_PROFILE": options.profile,
+        "BN_TUTORIAL_SEEDS_FROM": str(parser.parse_args(rest).seeds_from),
+        "MPLBACKEND": "agg",
+    }
+    install(session)
+    for script in sorted(Path("gallery").glob("*/plot_*.py")):
+        session.run("python", str(script), env=env)
+    reference = "docs/ledger/reference.json"
+    session.run("bn-tutorial", "evidence", "--against", reference, env=env)
+
+
 @nox.session
 def tests(session: nox.Session) -> None:
     """Run the tests, but for those of the built site [-- pytest's arguments]."""

@@ -12,19 +12,22 @@ import pandas as pd
 
 from bn_tutorial.data.cifar10 import load_cifar10
 from bn_tutorial.data.dataset import Dataset
+from bn_tutorial.engines.batches import pixel_statistics
 from bn_tutorial.engines.workbench import Engine
 from bn_tutorial.evidence import measures
 from bn_tutorial.evidence.measures import Drawn, Measure, runs_of
 from bn_tutorial.evidence.records import record
+from bn_tutorial.evidence.registry import hypotheses
 from bn_tutorial.evidence.verdicts import Verdict, judge
 from bn_tutorial.figures import along, canvas, compared, computed, maps, noted, over_epochs
 from bn_tutorial.figures.canvas import NumberedFigure
 from bn_tutorial.recipe import Recipe
-from bn_tutorial.settings import Profile, profile
+from bn_tutorial.settings import SEEDS, Profile, first_seed, profile
 from bn_tutorial.training.runs import Run, Runs
 from bn_tutorial.training.sweep import train
 
 T = TypeVar("T")
+K = TypeVar("K")
 P = ParamSpec("P")
 
 
@@ -88,13 +91,17 @@ class Experiment:
 
     @property
     def seeds(self) -> range:
-        """The seeds of what is on trial."""
-        return range(self.budget.subset_seeds)
+        """The seeds of what is on trial: as many as its hypotheses plan, if the budget allows."""
+        own = [one.plan for one in hypotheses().values() if one.experiment == self.name]
+        return self._seeds(max((plan.n for plan in own if plan), default=SEEDS))
 
     @property
     def few_seeds(self) -> range:
-        """The seeds where runs are many or long."""
-        return range(self.budget.seeds)
+        """The seeds where nothing is on trial."""
+        return self._seeds(self.budget.seeds)
+
+    def _seeds(self, count: int) -> range:
+        return range(first := first_seed(), first + min(count, self.budget.most_seeds))
 
     def grid(self, values: Iterable[T]) -> list[T]:
         """Return the values to go through: all of them, or only the ends if there is no time."""
@@ -161,17 +168,18 @@ class Experiment:
     def pilot(self, recipes: Iterable[Recipe], metric: str = "loss", **how: Any) -> Recipe:
         """Return the best of some recipes, by one run each with a seed that is not used again.
 
-        Parameters
-        ----------
-        recipes : iterable of Recipe
-            What to choose from.
-        metric : str
-            As for `best`.
-        **how
-            As for `train`.
+        The metric is one for `best`; what else is said is for `train`.
         """
-        runs = self._take(self._pilots, recipes, [len(self.seeds)], None, how)
-        return _best(metric, [runs.of(recipe) for recipe in runs.recipes])
+        return self.pilots({"": recipes}, metric, **how)[""]
+
+    def pilots(
+        self, groups: Mapping[K, Iterable[Recipe]], metric: str = "loss", **how: Any
+    ) -> dict[K, Recipe]:
+        """Return the best recipe of each group, as `pilot` does; all are trained side by side."""
+        tried = {key: [*recipes] for key, recipes in groups.items()}
+        every = dict.fromkeys(one for group in tried.values() for one in group)
+        runs = self._take(self._pilots, [*every], [self.seeds.stop], None, how)
+        return {key: _best(metric, [*map(runs.of, group)]) for key, group in tried.items()}
 
     def _take(self, into: dict[Any, Run], recipes: Any, seeds: Any, engine: Any, how: Any) -> Runs:
         runs = train(recipes, self.data, seeds, engine=engine, **how)
@@ -203,6 +211,29 @@ class Experiment:
             return measures.final(runs_of(self, recipe), metric)
         return {arm: measures.final(runs_of(self, one), metric) for arm, one in arms.items()}
 
+    def tested(
+        self, metric: str, recipe: Drawn | None = None, /, *, epochs: int = 1, **arms: Drawn
+    ) -> Any:
+        """Return an accuracy on the test images, by seed and part of these.
+
+        Parameters
+        ----------
+        metric, epochs
+            As for `bn_tutorial.evidence.measures.by_part`.
+        recipe, **arms
+            As for `final`.
+
+        Returns
+        -------
+        pandas.DataFrame, or dict of str to pandas.DataFrame
+            For arms, by their names, with the seeds that all of them have.
+        """
+        if recipe is not None:
+            return measures.by_part(runs_of(self, recipe), metric, epochs)
+        found = {arm: self.tested(metric, one, epochs=epochs) for arm, one in arms.items()}
+        shared = set.intersection(*(set(table.index) for table in found.values()))
+        return {arm: table[table.index.isin(shared)] for arm, table in found.items()}
+
     def best(self, metric: str, recipes: Iterable[Recipe]) -> Recipe:
         """Return the recipe with the best mean over seeds: of a loss the lowest.
 
@@ -229,20 +260,25 @@ class Experiment:
         recipe : Recipe
             Its ``inputs``, ``train_size`` and ``validation`` decide.
         count : int, optional
-            How many; all that the recipe trains on if nothing is said.
+            How many; all that the recipe trains on with the first seed, if nothing is said.
 
         Returns
         -------
         numpy.ndarray, shape (count, rows, columns, colours)
         """
-        kept = self.data.holdout(recipe.validation) if recipe.validation else self.data
-        images = kept.subset(recipe.train_size or len(kept.x_train)).x_train
+        images = self.data.draw(self.seeds[0], recipe.train_size, recipe.validation).x_train
         if recipe.inputs == "unit":
             return np.asarray(images[:count] / 255, np.float32)
-        pixel_mean, pixel_std = images.mean(axis=(0, 1, 2)), images.std(axis=(0, 1, 2))
+        pixel_mean, pixel_std = pixel_statistics(images)
         return np.asarray((images[:count] - pixel_mean) / pixel_std, np.float32)
 
-    def judge(self, measured: Mapping[str, Mapping[str, Any]], *, of: str = "") -> None:
+    def judge(
+        self,
+        measured: Mapping[str, Mapping[str, Any]],
+        *,
+        of: str = "",
+        open_ended: Mapping[str, int] | None = None,
+    ) -> None:
         """Hold what was measured against the registered hypotheses; print and keep the `verdicts`.
 
         Parameters
@@ -252,12 +288,16 @@ class Experiment:
         of : str
             The experiment under which the hypotheses are registered, if it is another one. Then
             only those measured are judged.
+        open_ended : mapping of str to int, optional
+            Where only a bound of the effect is known, as for `bn_tutorial.evidence.judge`.
         """
-        verdicts = judge(of or self.name, measured, sample=self.data.is_sample)
+        verdicts = judge(
+            of or self.name, measured, sample=self.data.is_sample, open_ended=open_ended
+        )
         self.verdicts |= {name: verdicts[name] for name in (measured if of else verdicts)}
         print("\n\n".join(map(str, self.verdicts.values())))
         these = "these verdicts" if len(self.verdicts) > 1 else "this verdict"
-        print(f"\nIn words, as written beforehand for {these}:\n")
+        print(f"\nIn words, as registered for {these}:\n")
         print("\n".join(verdict.sentence for verdict in self.verdicts.values()))
 
     def record(self, **own: object) -> None:

@@ -2,7 +2,8 @@
 
 ``BN_TUTORIAL_HOME`` names the folder; without that variable it is the platform's user cache
 folder. Every file in it is written whole or not at all, so a process killed at any moment
-leaves nothing half-written behind. ``BN_TUTORIAL_PROFILE`` names the budget of the experiments.
+leaves nothing half-written behind. ``BN_TUTORIAL_PROFILE`` names the budget of the experiments,
+and ``BN_TUTORIAL_SEEDS_FROM`` the first of their seeds.
 """
 
 from __future__ import annotations
@@ -136,11 +137,11 @@ class Profile:
     source : str
         Where the data comes from; see `load_cifar10`.
     seeds : int
-        Seeds per recipe where runs are many or long: the assignment's, and maps.
+        Seeds per recipe where nothing is on trial.
+    most_seeds : int
+        At most so many seeds, whatever the hypotheses plan.
     epochs : int
         Epochs of the assignment's runs.
-    subset_seeds : int
-        Seeds per recipe elsewhere.
     subset, validation : int
         Training images, and images held out of the training set, beyond the assignment. The
         usual batch sizes divide the first, and the second divides the test images: a smaller
@@ -150,8 +151,8 @@ class Profile:
     name: str
     source: str
     seeds: int
+    most_seeds: int
     epochs: int
-    subset_seeds: int
     subset: int
     validation: int
 
@@ -161,14 +162,31 @@ class Profile:
         return values[:: max(len(values) - 1, 1)] if self.name == "smoke" else values
 
 
+#: Seeds of an experiment whose hypotheses plan none.
+SEEDS = 5
+
 PROFILES = {
     profile.name: profile
     for profile in (
-        Profile("smoke", "sample", 2, 3, subset_seeds=2, subset=512, validation=250),
-        Profile("standard", "auto", 3, 10, subset_seeds=5, subset=5_120, validation=2_500),
-        Profile("full", "auto", 10, 10, subset_seeds=10, subset=44_800, validation=5_000),
+        Profile("smoke", "sample", 2, 2, epochs=3, subset=512, validation=250),
+        Profile("standard", "auto", 3, 1_000, epochs=10, subset=5_120, validation=2_500),
+        Profile("full", "auto", 3, 1_000, epochs=10, subset=44_800, validation=5_000),
     )
 }
+
+
+def first_seed() -> int:
+    """Return the first seed of all experiments, which ``BN_TUTORIAL_SEEDS_FROM`` names; else 0.
+
+    Raises
+    ------
+    ValueError
+        If it is no whole number from 0.
+    """
+    named = os.environ.get("BN_TUTORIAL_SEEDS_FROM") or "0"
+    if not named.isdecimal():
+        raise ValueError(f"BN_TUTORIAL_SEEDS_FROM is {named!r}: it must be a whole number from 0.")
+    return int(named)
 
 
 def profile() -> Profile:

@@ -131,11 +131,11 @@ def test_without_a_command_comes_the_help() -> None:
     result = invoke()
     assert result.exit_code == 0
     assert result.stdout == invoke("--help").stdout
-    for command in ("bench", "data", "runs", "train"):
+    for command in ("bench", "data", "evidence", "runs", "train"):
         assert re.search(rf"^  {command}  +\w", result.stdout, re.MULTILINE)
 
 
-@pytest.mark.parametrize("command", ["bench", "data", "runs", "train"])
+@pytest.mark.parametrize("command", ["bench", "data", "evidence", "runs", "train"])
 def test_every_option_is_explained(command: str) -> None:
     assert invoke(command, "--help").exit_code == 0
     for option in cli.main.commands[command].params:
@@ -357,13 +357,32 @@ def test_errors_of_the_user_are_one_sentence(
     assert not trained
 
 
+def test_evidence_is_held_against_another_build(home: Path, tmp_path: Path) -> None:
+    judged = {"word": "supported", "repeats": 0.99}
+    ours, theirs = tmp_path / "ours.json", tmp_path / "theirs.json"
+    result = invoke("evidence", "--json", str(ours))
+    assert result.exit_code == 0
+    assert result.output.count("not judged") > 30  # nothing has been run
+    assert invoke("evidence", "--against", str(ours)).exit_code == 0
+    content = json.loads(ours.read_text())
+    content["claims"][3] |= judged
+    theirs.write_text(json.dumps(content))
+    result = invoke("evidence", "--against", str(theirs))
+    assert result.exit_code == 1
+    assert "8 of 9 claims" in result.output
+    theirs.write_text("{}")
+    assert "is no ledger" in error_of(invoke("evidence", "--against", str(theirs)))
+
+
 @pytest.mark.parametrize("command", ["data", "train", "bench"])
 def test_an_unknown_profile_is_refused(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BN_TUTORIAL_PROFILE", "fast")
     assert "there is no profile 'fast'" in error_of(invoke(command))
 
 
-@pytest.mark.parametrize("option", ["train --csv", "train --json", "bench --json"])
+@pytest.mark.parametrize(
+    "option", ["train --csv", "train --json", "bench --json", "evidence --json"]
+)
 @pytest.mark.parametrize("target", [".", "missing/file", "file/file", "/dev/null", "/dev/stdout"])
 def test_an_unwritable_target_is_refused_before_anything_starts(
     option: str,

@@ -15,7 +15,7 @@ import pytest
 from bn_tutorial import experiment
 from bn_tutorial.data.dataset import Dataset
 from bn_tutorial.evidence import measures, quote, recall, verdicts
-from bn_tutorial.evidence.registry import WORDS, Hypothesis
+from bn_tutorial.evidence.registry import JUDGED, Hypothesis, Plan
 from bn_tutorial.experiment import Experiment
 from bn_tutorial.recipe import Recipe
 from bn_tutorial.settings import PROFILES
@@ -32,7 +32,7 @@ GAP = Hypothesis(
     statement="It is smaller.",
     effect="gap",
     arms=["without", "batch"],
-    wording={word: f"So: {word}." for word in WORDS if word != "depends"},
+    wording={word: f"So: {word}." for word in JUDGED},
     primary=False,
 )
 
@@ -107,6 +107,30 @@ def test_finals_pair_by_seed(trial: Experiment) -> None:
     assert trial.final(measures.gap, PLAIN).notna().all()
 
 
+def test_what_is_tested_pairs_by_seed_and_by_part(trial: Experiment) -> None:
+    parts = {f"test_accuracy/{part}": [part / 10] for part in range(3)}
+    runs = Runs(made_up(one, seed, **parts) for one in (PLAIN, BATCH) for seed in (0, 1))
+    found = trial.tested("test_accuracy", without=runs.of(PLAIN), batch=runs.of(BATCH))
+    assert {arm: table.shape for arm, table in found.items()} == {
+        "without": (2, 3),
+        "batch": (2, 3),
+    }
+    fewer = Runs([made_up(BATCH, 1, **parts), made_up(BATCH, 7, **parts)])
+    found = trial.tested("test_accuracy", without=runs.of(PLAIN), batch=fewer)
+    assert [[*table.index] for table in found.values()] == [[1], [1]]
+
+
+def test_its_hypotheses_plan_its_seeds(trial: Experiment, monkeypatch: pytest.MonkeyPatch) -> None:
+    plans = [dataclasses.replace(GAP, plan=Plan(effect=1, spread=1, n=n)) for n in (4, 8, 6)]
+    other = dataclasses.replace(plans[1], experiment="other", plan=Plan(effect=1, spread=1, n=99))
+    monkeypatch.setattr(experiment, "hypotheses", lambda: dict(enumerate([GAP, *plans, other])))
+    assert trial.seeds == range(8)
+    monkeypatch.setenv("BN_TUTORIAL_SEEDS_FROM", "100")
+    assert (trial.seeds, trial.few_seeds) == (range(100, 108), range(100, 103))
+    few = Experiment("trial", budget=PROFILES["smoke"])
+    assert few.seeds == few.few_seeds == range(100, 102)
+
+
 def test_validation_chooses(trial: Experiment) -> None:
     grid = [PLAIN.but(dropout=rate) for rate in (0.0, 0.2, 0.5)]
     trial.train(grid)
@@ -138,7 +162,7 @@ def test_the_inputs_are_those_that_the_network_is_given(trial: Experiment, tiny:
         found = trial.inputs(recipe)
         assert found.shape == (40, 32, 32, 3)
         assert found.dtype == np.float32
-        kept = (tiny.holdout(10) if recipe.validation else tiny).subset(40).x_train
+        kept = tiny.draw(0, recipe.train_size, recipe.validation).x_train
         if recipe.inputs == "unit":
             assert found == pytest.approx(kept / 255, abs=1e-6)
         assert np.corrcoef(found.ravel(), kept.ravel())[0, 1] > 0.99
@@ -153,14 +177,14 @@ def test_it_prints_and_records_its_verdicts(
 ) -> None:
     trial.train([PLAIN, BATCH])
     trial.train(PLAIN.but(epochs=5, train_size=None), trial.few_seeds)
-    arms = {"without": dict.fromkeys(range(5), 0.1), "batch": dict.fromkeys(range(5), 0.3)}
+    arms = {"without": dict.fromkeys(range(5), 0.1), "batch": {s: 0.3 + s / 99 for s in range(5)}}
     trial.judge({"gap": arms})
     found = trial.verdicts
     assert found["gap"].word == "supported"
     trial.record(growth=np.float64(2.5))
     printed = capsys.readouterr().out
     assert printed.startswith(str(found["gap"]))
-    assert "In words, as written beforehand for this verdict:\n\nSo: supported.\n" in printed
+    assert "In words, as registered for this verdict:\n\nSo: supported.\n" in printed
     assert printed.endswith("The runs behind this page took 20 s.\n")
     assert quote("trial.gap") == "supported"
     assert (recall("trial.growth"), recall("trial.seconds")) == (2.5, 13 * 1.5)

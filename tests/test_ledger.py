@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 
 from bn_tutorial import evidence
-from bn_tutorial.evidence import Interval, Verdict, ledger, record
-from bn_tutorial.evidence.registry import WORDS, Claim, Hypothesis
+from bn_tutorial.evidence import Interval, Verdict, brief, interval, ledger, record, registry
+from bn_tutorial.evidence.registry import COMPOSED, Claim, Hypothesis
+from bn_tutorial.evidence.verdicts import claim_chances
 
-WORDING = {word: f"So: {word}." for word in WORDS}
-JUDGED = {word: WORDING[word] for word in WORDS if word != "depends"}
+WORDING = {word: f"So: {word}." for word in COMPOSED}
+JUDGED = {word: WORDING[word] for word in registry.JUDGED}
 
 
 def hypothesis(name: str, experiment: str, **fields: Any) -> Hypothesis:
@@ -126,6 +127,42 @@ def test_a_disagreement_says_what_was_found_and_what_differs() -> None:
     assert all(
         one["differs"] == ["device"] for one in ledger.disagreements(ledger.ledger(), reference)
     )
+
+
+def test_a_replication_shows_both_effects_and_their_mean(monkeypatch: pytest.MonkeyPatch) -> None:
+    measure("size", tall="supported", wide="supported")
+    measure("mass", heavy="supported")
+    reference = json.loads(json.dumps(ledger.ledger()))
+    monkeypatch.setenv("BN_TUTORIAL_SEEDS_FROM", "100")
+    assert ledger.ledger()[0]["word"] == "not judged"  # other seeds have evidence of their own
+    wider = Interval(0.05, 0.03, 0.07, (0.03, 0.07))
+    record("mass", {"heavy": Verdict(HEAVY, wider, "inconclusive")})
+    measure("size", tall="supported", wide="supported")
+    found = ledger.replication(ledger.ledger(), reference)
+    assert [*found["number"]] == [1, "", 2, "", "", ""]
+    assert [*found["agree"]] == [False, False, True, True, True, False]
+    heavy = found.iloc[1]
+    assert (heavy["there"], heavy["here"]) == ("supported", "inconclusive")
+    assert heavy["effect there"] == "+3.0 pp (+2.0 to +4.0)"
+    assert heavy["pooled"] == brief(*pooled(0.02, 0.04, 0.03, 0.07), "points")
+    assert [*found["pooled"]][3] == "–"  # the same values are the same runs
+
+
+def pooled(*values: float) -> tuple[float, float, float]:
+    """Return mean and interval of all seeds."""
+    found = interval(values)
+    return found.mean, found.low, found.high
+
+
+def test_chances_of_parts_make_those_of_a_claim() -> None:
+    chances = {"supported": 0.8, "inconclusive": 0.2}
+    parts = {name: {"word": "supported", "chances": chances} for name in CLAIM.parts}
+    # of three parts at least two must be supported
+    assert claim_chances(CLAIM, parts)["supported"] == pytest.approx(0.8**3 + 3 * 0.8**2 * 0.2)
+    parts["wide"] = {"word": "not supported", "chances": {"not supported": 1.0}}
+    found = claim_chances(CLAIM, parts)
+    assert found["depends"] == pytest.approx(1 - 0.2**2)
+    assert sum(found.values()) == pytest.approx(1)
 
 
 def test_what_is_judged_in_one_build_only_is_no_disagreement() -> None:

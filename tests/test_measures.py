@@ -11,6 +11,7 @@ from bn_tutorial.evidence import interval
 from bn_tutorial.evidence.measures import (
     at_equal_fit,
     by_layer,
+    by_part,
     by_step,
     fails,
     final,
@@ -43,6 +44,23 @@ def test_what_is_measured_last_is_a_series_by_seed() -> None:
 def test_a_metric_that_is_measured_once_is_final() -> None:
     runs = Runs([made_up(PLAIN, test_accuracy=[0.25])])
     assert final(runs, "test_accuracy").to_dict() == {0: 0.25}
+
+
+def test_an_accuracy_by_part_of_the_test_images() -> None:
+    parts = {"val_accuracy/0": [0.1, 0.2, 0.4], "val_accuracy/1": [0.3, 0.4, 0.6]}
+    others = {"val_accuracy_population/0": [0.9] * 3}
+    runs = Runs([made_up(PLAIN, 4, **parts, **others), made_up(PLAIN, 1, **parts)])
+    found = by_part(runs, "val_accuracy", 2)
+    assert found.index.name == "seed"
+    assert [*found.columns] == [0, 1]
+    assert found.to_numpy()[0] == pytest.approx([0.3, 0.5])
+    assert by_part(runs, "val_accuracy").to_numpy()[1] == pytest.approx([0.4, 0.6])
+
+
+def test_a_run_that_diverged_guesses_in_every_part() -> None:
+    parts = {"test_accuracy/0": [0.5], "test_accuracy/1": [0.7]}
+    runs = Runs([made_up(PLAIN, 0, **parts), made_up(PLAIN, 1, **DIVERGED)])
+    assert by_part(runs, "test_accuracy").to_numpy().tolist() == [[0.5, 0.7], [0.1, 0.1]]
 
 
 def test_a_run_that_diverged_has_no_final_value_but_a_last_one() -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from bn_tutorial.evidence import Interval, Verdict, evidence_path, quote, recall, record
-from bn_tutorial.evidence.registry import WORDS, Hypothesis
+from bn_tutorial.evidence.registry import JUDGED, Hypothesis
 from bn_tutorial.recipe import Recipe
 
 from .histories import MADE, made_up, made_with
@@ -24,7 +24,7 @@ HIGHER = Hypothesis(
     statement="It is higher.",
     effect="height",
     arms=["without", "batch"],
-    wording={word: f"So: {word}." for word in WORDS if word != "depends"},
+    wording={word: f"So: {word}." for word in JUDGED},
 )
 EFFECT = Interval(0.0124, -0.006, 0.0308, (0.0, 0.0, 0.0372))
 

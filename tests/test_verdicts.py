@@ -13,16 +13,19 @@ from scipy import stats
 
 from bn_tutorial.evidence import (
     Verdict,
+    chances,
     compose,
     interval,
     is_provisional,
     judge,
+    power,
     quote,
     recall,
     record,
     verdicts,
 )
-from bn_tutorial.evidence.registry import WORDS, Claim, Hypothesis
+from bn_tutorial.evidence.intervals import half_width
+from bn_tutorial.evidence.registry import COMPOSED, ESTIMATED, JUDGED, Claim, Hypothesis, Plan
 
 NAN = math.nan
 HIGHER = Hypothesis(
@@ -31,7 +34,7 @@ HIGHER = Hypothesis(
     statement="It is higher.",
     effect="height",
     arms=["without", "batch"],
-    wording={word: f"So: {word}." for word in WORDS if word != "depends"},
+    wording={word: f"So: {word}." for word in JUDGED},
 )
 LOWER = dataclasses.replace(HIGHER, id="lower", direction=-1)
 RATIO = dataclasses.replace(HIGHER, id="ratio", unit="ratio", smallest=1.25)
@@ -173,18 +176,50 @@ def test_a_negative_smallest_effect_means_not_worse_by_more(
     assert verdict_on(one, seeds(1, 1, 1), seeds(0.9, 0.91, 0.92)).word == "supported"
 
 
-@pytest.mark.parametrize(
-    ("value", "word"),
-    [(0.5, "supported"), (0.25, "inconclusive"), (0.0, "not supported"), (-0.5, "contradicted")],
-)
-def test_seeds_that_agree_wholly_give_an_interval_without_width(
-    register: Register, value: float, word: str
-) -> None:
-    one = dataclasses.replace(HIGHER, smallest=0.25)
+@pytest.mark.parametrize("one", [HIGHER, RATIO, ALONE], ids=lambda one: one.id)
+def test_values_without_spread_are_not_judged(register: Register, one: Hypothesis) -> None:
     register(one)
-    verdict = verdict_on(one, seeds(1, 1, 1), seeds(*[1 + value] * 3))
-    assert (verdict.effect.low, verdict.effect.high) == (value, value)
+    verdict = verdict_on(one, *[seeds(7, 7, 7), seeds(9, 9, 9)][: len(one.arms)])
+    assert verdict.word == "not judged"
+    assert verdict.reason == "its values are all the same, so their spread is not known"
+
+
+@pytest.mark.parametrize(
+    ("resolution", "word"), [(0.01, "supported"), (0.2, "supported"), (0.4, "inconclusive")]
+)
+def test_values_found_by_halving_are_uncertain_by_their_resolution(
+    register: Register, resolution: float, word: str
+) -> None:
+    one = dataclasses.replace(RATIO, resolution=resolution)
+    register(one)
+    verdict = verdict_on(one, seeds(1, 1, 1), seeds(2, 2, 2))
     assert verdict.word == word
+    assert math.log(verdict.effect.high / verdict.effect.low) == pytest.approx(
+        2 * stats.t.ppf(0.975, 19) * resolution  # the freedom of what is shared
+    )
+
+
+@pytest.mark.parametrize(
+    ("direction", "side", "value", "word", "ends"),
+    [
+        (1, 1, 2.0, "supported", "high"),
+        (1, 1, 1.2, "inconclusive", "high"),
+        (1, -1, 1.2, "not supported", "low"),
+        (1, -1, 2.0, "inconclusive", "low"),
+        (-1, 1, 0.5, "supported", "low"),
+        (-1, -1, 0.9, "not supported", "high"),
+    ],
+)
+def test_an_effect_of_which_only_a_bound_is_known(
+    register: Register, direction: int, side: int, value: float, word: str, ends: str
+) -> None:
+    one = dataclasses.replace(RATIO, direction=direction)
+    register(one)
+    arms = {"without": seeds(1, 1, 1), "batch": seeds(*value * np.array([0.99, 1, 1.01]))}
+    found = judge("trial", {"ratio": arms}, sample=False, open_ended={"ratio": side})["ratio"]
+    assert found.word == word
+    assert getattr(found.effect, ends) == (math.inf if ends == "high" else 0)
+    assert found.repeats == pytest.approx(0.75, abs=0.25)
 
 
 ONE = seeds(1, 2, 3)
@@ -244,7 +279,8 @@ def test_every_hypothesis_of_the_experiment_has_a_verdict_in_the_order_registere
 ) -> None:
     other = dataclasses.replace(HIGHER, id="other", experiment="elsewhere")
     register(LOWER, other, HIGHER, RATIO)
-    found = judge("trial", {"higher": {"batch": ONE, "without": ONE}}, sample=False)
+    same = {"batch": spanning(-0.004, 0.004), "without": seeds(0, 0, 0)}
+    found = judge("trial", {"higher": same}, sample=False)
     assert list(found) == ["lower", "higher", "ratio"]
     assert [verdict.hypothesis.id for verdict in found.values()] == list(found)
     assert found["higher"].word == "not supported"
@@ -278,44 +314,36 @@ def test_a_verdict_as_text(register: Register) -> None:
     assert text.startswith("Claim     It is higher.\nEffect    height\n")
     words = " ".join(text.split())
     rule = "Rule supported if its 95 % interval lies above +1.0 percentage points"
-    assert f"{rule} and Holm's correction upholds it" in words
+    assert rule in words
     assert "+3.0 percentage points (95 % interval +2.0 to +4.0, n = 3)" in words
-    assert words.endswith("Verdict supported, provisional (n = 3)")
+    assert "Verdict supported, provisional (n = 3) Repeats with a probability of" in words
     secondary = dataclasses.replace(alone, direction=-1, primary=False)
     register(secondary)
     words = " ".join(str(verdict_on(secondary, seeds(-0.03, -0.02, -0.03, -0.02))).split())
-    assert "lies below −1.0 percentage points (secondary: not corrected)" in words
-    assert words.endswith("Verdict supported")  # n = 4
+    assert "lies below −1.0 percentage points (secondary)" in words
+    assert "Verdict supported Repeats with a probability of" in words  # n = 4
 
 
 def test_a_verdict_as_text_in_other_units(register: Register) -> None:
     register(RATIO, ALONE)
     measured = {
-        "ratio": {"without": seeds(1, 1), "batch": seeds(2, 2)},
-        "alone": {"batch": seeds(5, 5)},
+        "ratio": {"without": seeds(1, 1, 1), "batch": seeds(2, 2, 2.01)},
+        "alone": {"batch": seeds(5, 5, 5.01)},
     }
     found = judge("trial", measured, sample=False)
     words = " ".join(str(found["ratio"]).split())
-    assert "interval lies above a factor of 1.25 and" in words
-    assert "Measured a factor of 2 (95 % interval 2 to 2, n = 2)" in words
+    assert "97.5 % interval lies above a factor of 1.25 Measured" in words
+    assert "Measured a factor of 2 (97.5 % interval 1.98 to 2.02, n = 3)" in words
     words = " ".join(str(found["alone"]).split())
-    assert "interval lies above 3 and" in words
-    assert "Measured 5 (95 % interval 5 to 5, n = 2)" in words
+    assert "interval lies above 3 Measured" in words
+    assert "Measured 5 (97.5 % interval 4.98 to 5.02, n = 3)" in words
     smaller = dataclasses.replace(RATIO, direction=-1)
     register(smaller)
-    text = str(verdict_on(smaller, seeds(1, 1), seeds(2, 2)))
+    text = str(verdict_on(smaller, seeds(1, 1), seeds(2, 2.1)))
     assert "lies below a factor of 0.8" in " ".join(text.split())
 
 
-# Holm's correction
-
-
-def test_holm_by_hand() -> None:
-    # sorted, times how many are left: 0.005 × 4, 0.01 × 3, 0.03 × 2, 0.04 × 1; never falling
-    found = verdicts._holm(np.array([0.01, 0.04, 0.03, 0.005]))
-    assert found == pytest.approx([0.03, 0.06, 0.06, 0.02])
-    assert verdicts._holm(np.array([0.9, 0.6])) == pytest.approx([1, 1])
-    assert verdicts._holm(np.ones(0)).shape == (0,)
+# Families, images, chances
 
 
 def scattered(p: float, smallest: float = 0.01) -> Values:
@@ -324,60 +352,177 @@ def scattered(p: float, smallest: float = 0.01) -> Values:
     return seeds(*(smallest - stats.t.ppf(p, 2) * 0.001 / math.sqrt(3) + noise))
 
 
-@pytest.mark.parametrize(
-    ("p", "words"),
-    [
-        ((0.02,), ["supported"]),
-        ((0.02, 0.02), ["inconclusive", "inconclusive"]),
-        ((0.02, 0.01), ["supported", "supported"]),  # 0.01 × 2, then 0.02 × 1
-        ((0.012, 0.008, 0.02), ["supported", "supported", "supported"]),
-        ((0.012, 0.009, 0.02), ["inconclusive", "inconclusive", "inconclusive"]),  # 0.027
-        ((0.013, 0.001, 0.02), ["inconclusive", "supported", "inconclusive"]),  # 0.003, 0.026
-        ((0.02, 0.999), ["supported", "not supported"]),  # 0.001 × 2, then 0.02 × 1
-        ((0.02, 0.5), ["inconclusive", "inconclusive"]),
-    ],
-)
-def test_primary_hypotheses_are_corrected_after_holm(
-    register: Register, p: tuple[float, ...], words: list[str]
+def family_of(size: int) -> list[Hypothesis]:
+    return [dataclasses.replace(HIGHER, id=f"h{row}", arms="batch") for row in range(size)]
+
+
+@pytest.mark.parametrize(("size", "least"), [(1, 0.025), (2, 0.0125), (5, 0.005)])
+def test_the_intervals_of_primary_hypotheses_hold_together(
+    register: Register, size: int, least: float
 ) -> None:
-    family = {
-        f"h{row}": dataclasses.replace(HIGHER, id=f"h{row}", arms="batch") for row in range(len(p))
-    }
-    register(*family.values())
-    measured = {name: {"batch": scattered(value)} for name, value in zip(family, p, strict=True)}
-    found = judge("trial", measured, sample=False)
-    assert [verdict.word for verdict in found.values()] == words
-    for verdict, value in zip(found.values(), p, strict=True):
-        overruled = verdict.word == "inconclusive" and value < 0.025
-        assert verdict.reason == ("supported, but not after Holm's correction" * overruled)
-        assert (verdict.effect.low > 0.01) == (value < 0.025)  # the plain interval is shown
-
-
-def test_only_primary_hypotheses_are_corrected_and_counted(register: Register) -> None:
-    one, other = (dataclasses.replace(HIGHER, id=name, arms="batch") for name in "ab")
     secondary = dataclasses.replace(SECONDARY, arms="batch")
-    measured = {name: {"batch": scattered(0.02)} for name in ("a", "secondary")}
-    register(one, secondary)
-    found = judge("trial", measured, sample=False)
-    assert [verdict.word for verdict in found.values()] == ["supported", "supported"]
-    register(one, other, secondary)  # registered counts, even if it was not measured
-    found = judge("trial", measured, sample=False)
-    assert [verdict.word for verdict in found.values()] == [
-        "inconclusive", "not judged", "supported",
-    ]  # fmt: skip
+    register(*family_of(size), secondary)
+    for p, word in ((0.9 * least, "supported"), (1.1 * least, "inconclusive")):
+        measured = {"h0": {"batch": scattered(p)}, "secondary": {"batch": scattered(0.02)}}
+        found = judge("trial", measured, sample=False)
+        assert found["h0"].word == word
+        assert found["h0"].effect.level == pytest.approx(1 - 2 * least)
+        assert (found["secondary"].word, found["secondary"].effect.level) == ("supported", 0.95)
 
 
-def test_what_is_not_contradicted_after_the_correction_may_still_be_not_supported(
-    register: Register,
+def test_what_one_hypothesis_finds_does_not_change_the_word_of_another(register: Register) -> None:
+    register(*family_of(3))
+    words = set()
+    for p in (0.001, 0.02, 0.5, 0.999):
+        others = {name: {"batch": scattered(p)} for name in ("h1", "h2")}
+        found = judge("trial", {"h0": {"batch": scattered(0.0083)}, **others}, sample=False)
+        words.add((found["h0"].word, found["h0"].effect))
+    assert len(words) == 1
+
+
+def by_part(values: npt.NDArray[np.float64], name: str = "seed") -> pd.DataFrame:
+    """Return values, shape (seeds, parts), as an experiment measures them."""
+    return pd.DataFrame(values, pd.Index(range(len(values)), name=name))
+
+
+def test_the_choice_of_test_images_widens_the_interval(register: Register) -> None:
+    register(HIGHER)
+    seeds_, parts = np.array([[-1], [0], [1.0]]), np.linspace(-1, 1, 20)
+    arms = {
+        "without": by_part(np.zeros((3, 20))),
+        "batch": by_part(0.03 + 0.001 * seeds_ + 0.02 * parts),
+    }
+    effect = judge("trial", {"higher": arms}, sample=False)["higher"].effect
+    assert effect.values == pytest.approx((0.029, 0.03, 0.031))
+    own, shared = 0.001 / math.sqrt(3), 0.02 * parts.std(ddof=1) / math.sqrt(20)
+    assert effect.shared == pytest.approx(shared)
+    half = math.hypot(stats.t.ppf(0.975, 2) * own, stats.t.ppf(0.975, 19) * shared)
+    assert (effect.low, effect.high) == pytest.approx((0.03 - half, 0.03 + half))
+    means = {arm: table.mean(axis=1) for arm, table in arms.items()}
+    plain = judge("trial", {"higher": means}, sample=False)["higher"].effect
+    assert plain.mean == pytest.approx(effect.mean)
+    assert plain.shared == 0
+
+
+def test_an_estimate_gets_no_verdict(register: Register) -> None:
+    one = dataclasses.replace(
+        HIGHER, estimate=True, wording={word: f"So: {word}." for word in ESTIMATED}
+    )
+    register(one)
+    verdict = verdict_on(one, seeds(1, 2, 3), seeds(2, 3.5, 4))
+    assert (verdict.word, verdict.repeats, one.primary) == ("estimated", None, False)
+    assert "Rule      an estimate: no word is given" in str(verdict)
+    register(one, *family_of(2))
+    assert (
+        judge("trial", {"h0": {"batch": scattered(0.0124)}}, sample=False)["h0"].word == "supported"
+    )
+
+
+@pytest.mark.parametrize("shared", [0.0, 0.5, 2.0])
+@pytest.mark.parametrize(("n", "family"), [(3, 1), (3, 6), (4, 4), (10, 8)])
+def test_intervals_hold_as_often_as_they_say(n: int, family: int, shared: float) -> None:
+    """Whatever part of the error seeds have in common: where few seeds meet many hypotheses, too."""
+    draws, level = 200_000, 1 - 0.05 / family
+    random = np.random.default_rng([n, family])
+    own = random.normal(size=(draws, n))
+    images = shared / math.sqrt(n) * random.normal(size=(draws, 1))
+    seen = shared / math.sqrt(n) * np.sqrt(random.chisquare(19, draws) / 19)
+    error = own.std(axis=1, ddof=1) / math.sqrt(n)
+    missed = np.abs((own + images).mean(axis=1)) > half_width(error, n, level, seen)
+    assert missed.mean() < (1 - level) * 1.15
+
+
+def test_an_interval_is_never_narrower_for_more_uncertainty() -> None:
+    for n in (3, 5, 20):
+        for error in (0.1, 1.0, 10.0):
+            widths = [half_width(error, n, 0.99, shared) for shared in np.linspace(0, 3, 30)]
+            assert (np.diff(widths) > 0).all()
+
+
+@pytest.mark.parametrize(
+    ("n", "distance", "shared"),
+    [(3, 10, 0), (3, 2, 0.0), (5, 4, 0.5), (5, 0, 1), (6, -3, 0), (12, 3, 0.5), (12, -8, 1)],
+)
+def test_chances_are_those_of_an_independent_build(
+    register: Register, n: int, distance: float, shared: float
 ) -> None:
-    one, other = (dataclasses.replace(HIGHER, id=name, arms="batch") for name in "ab")
-    register(one, other)
-    opposite = {seed: -value for seed, value in scattered(0.02).items()}
-    measured = {"a": {"batch": opposite}, "b": {"batch": seeds(-0.001, 0.0, 0.001)}}
-    found = judge("trial", measured, sample=False)
-    assert [verdict.word for verdict in found.values()] == ["not supported", "not supported"]
-    assert found["a"].reason == "contradicted, but not after Holm's correction"
-    assert found["b"].reason == ""
+    """Of builds that find what this one found, as many as foretold are repeated by another."""
+    one = dataclasses.replace(HIGHER, arms="batch", resolution=shared * 0.002)
+    register(one)
+    values = spread_out(0.01 + distance * 0.002, 0.004, n)
+    found = judge("trial", {"higher": {"batch": values}}, sample=False)["higher"]
+    # what may be true, given these values: spreads and means, as Student's t has them
+    draws, random = 40_000, np.random.default_rng(n)
+    error = math.hypot(0.004, one.resolution / math.sqrt(3))
+    true = error * np.sqrt((n - 1) / random.chisquare(n - 1, draws))
+    means = found.effect.mean + random.normal(size=draws) * true / math.sqrt(n)
+    others = means[:, None] + random.normal(size=(draws, n)) * true[:, None]
+    middle, own = others.mean(axis=1), others.std(axis=1, ddof=1) / math.sqrt(n)
+    half = np.hypot(stats.t.ppf(0.975, n - 1) * own, stats.t.ppf(0.975, 19) * one.resolution)
+    low, high = middle - half, middle + half
+    words = {
+        "supported": low > 0.01,
+        "contradicted": high < -0.01,
+        "not supported": (high < 0.01) & (high >= -0.01),
+        "inconclusive": (low <= 0.01) & (high >= 0.01),
+    }
+    leaning = words["inconclusive"] & ((low > 0) | (middle >= 0.01))
+    for word, share in words.items():
+        chance = chances.repeats(word, found.chances)
+        assert chance == pytest.approx(share.mean(), abs=0.01), word
+    assert found.chances.get("leaning", 0) == pytest.approx(leaning.mean(), abs=0.01)
+    assert sum(found.chances.values()) == pytest.approx(1)
+    assert found.repeats == chances.repeats(found.word, found.chances)
+
+
+def test_rounds_of_one_measurement_say_nothing_of_another_build(register: Register) -> None:
+    register(HIGHER)
+    rounds = pd.Index(range(3), name="round")
+    arms = {arm: pd.Series([1.0, 2, 3 + i], rounds) for i, arm in enumerate(HIGHER.arms)}
+    assert judge("trial", {"higher": arms}, sample=False)["higher"].repeats is None
+
+
+def test_parts_on_one_side_only_are_refused(register: Register) -> None:
+    register(HIGHER, RATIO)
+    table, series = by_part(np.ones((3, 2))), pd.Series([1.0, 2, 3])
+    with pytest.raises(ValueError, match="on both sides, or on none"):
+        judge("trial", {"higher": {"without": series, "batch": table}}, sample=False)
+    with pytest.raises(ValueError, match="ratio is a ratio, which takes one value for each seed"):
+        judge("trial", {"ratio": {"without": table, "batch": table}}, sample=False)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "leans"),
+    [(0.001, 0.03, True), (-0.02, 0.05, True), (-0.02, 0.03, False), (0.02, 0.03, False)],
+)
+def test_what_is_inconclusive_may_lean(
+    register: Register, low: float, high: float, leans: bool
+) -> None:
+    for direction, ends in ((1, (low, high)), (-1, (-high, -low))):
+        one = dataclasses.replace(HIGHER, arms="batch", direction=direction)
+        register(one)
+        assert verdict_on(one, spanning(*ends)).leans == leans
+
+
+def spread_out(mean: float, spread: float, n: int) -> Values:
+    """Return values with exactly this mean and this standard deviation."""
+    values = np.linspace(-1, 1, n)
+    return seeds(*(mean + spread * values / values.std(ddof=1)))
+
+
+@pytest.mark.parametrize("one", [HIGHER, RATIO], ids=lambda one: one.id)
+@pytest.mark.parametrize("share", [0.0, 2.0, 4.0])
+def test_the_power_that_is_planned_is_the_power_that_is_had(
+    register: Register, one: Hypothesis, share: float
+) -> None:
+    effect, n = share * one.bound, 5
+    planned = Plan(
+        effect=math.exp(effect) if one.unit == "ratio" else effect, spread=one.bound, n=n
+    )
+    words = words_of(register, [effect, 0.0], one.bound, n, like=one)[:, 0]
+    deserved = "supported" if share > 1 else "not supported"
+    had = float((words == deserved).mean())
+    assert power(one, planned, 2) == pytest.approx(had, abs=0.04)
 
 
 DRAWS = 2000
@@ -431,10 +576,7 @@ def at_most(share: float) -> float:
 @pytest.mark.parametrize("size", [1, 3, 8])
 @pytest.mark.parametrize("n", [3, 5])
 def test_a_family_seldom_gives_a_false_verdict(register: Register, size: int, n: int) -> None:
-    none = words_of(register, np.zeros(size), 0.005, n)
-    assert share_with(none, "supported", "contradicted") <= 0.05
     assert share_with(words_of(register, np.full(size, 0.01), 0.005, n), "supported") <= 0.05
-    # whoever corrects only "above or below the smallest?" gets 0.18 here
     opposite = words_of(register, np.full(size, -0.01), 0.005, n)
     assert share_with(opposite, "supported", "contradicted") <= 0.05
 
@@ -444,7 +586,7 @@ def test_noise_in_which_the_smallest_effect_is_lost_uses_up_the_level(
     register: Register, n: int
 ) -> None:
     found = share_with(words_of(register, np.zeros(3), 10.0, n), "supported", "contradicted")
-    assert 0.03 < found <= at_most(0.05)
+    assert 0.02 < found <= at_most(0.05)
 
 
 def test_without_the_correction_the_same_family_errs_more_often(register: Register) -> None:
@@ -477,10 +619,27 @@ def test_an_effect_of_twice_the_smallest_is_found(
 
 
 def test_an_effect_of_twice_the_smallest_is_found_in_a_family_of_four(register: Register) -> None:
-    # 0.96 whether the others have the same effect or none, 0.81 if they all lie on the border
-    for others, bound in ((0.02, 0.9), (0.0, 0.9), (0.01, 0.75)):
+    for others in (0.02, 0.0, 0.01):
         found = words_of(register, [0.02, others, others, others], 0.004, 5)
-        assert share_with(found[:, :1], "supported") >= bound
+        assert share_with(found[:, :1], "supported") >= 0.75
+
+
+def test_image_sampling_seldom_makes_a_false_verdict(register: Register) -> None:
+    """Two arms of equal worth, tested on the same images: by part, false words are as rare."""
+    register(HIGHER)
+    random = np.random.default_rng(0)
+    false = dict.fromkeys(("by part", "by seed"), 0)
+    for _ in range(DRAWS):
+        # an image's own effect is common to all seeds; the smallest effect is the true one
+        images = random.normal(0.01, 0.35 * math.sqrt(20 / 10_000), 20)
+        values = by_part(images + random.normal(0, 0.004, (5, 1)) + random.normal(0, 0.01, (5, 20)))
+        for kind, batch in (("by part", values), ("by seed", values.mean(axis=1))):
+            verdict = judge(
+                "trial", {"higher": {"without": 0 * batch, "batch": batch}}, sample=False
+            )
+            false[kind] += verdict["higher"].word == "supported"
+    assert false["by part"] / DRAWS <= at_most(0.025)
+    assert false["by seed"] / DRAWS > 0.06
 
 
 def test_a_large_effect_the_other_way_is_contradicted(register: Register) -> None:
@@ -498,11 +657,11 @@ CLAIM = Claim(
     literature="It helped.",
     sources=["ioffe2015"],
     parts=["a", "b", "c", "d", "e"],
-    wording={word: f"So: {word}." for word in WORDS},
+    wording={word: f"So: {word}." for word in COMPOSED},
 )
 LETTERS = {
     "s": "supported", "n": "not supported", "c": "contradicted", "i": "inconclusive",
-    "-": "not judged",
+    "l": "leaning", "e": "estimated", "-": "not judged",
 }  # fmt: skip
 
 
@@ -532,12 +691,21 @@ LETTERS = {
         ("cci", "contradicted"),
         ("ci", "inconclusive"),
         ("ncii", "inconclusive"),
+        ("se", "supported"),
+        ("e", "not judged"),
+        ("nnl", "inconclusive"),
+        ("nni", "not supported"),
+        ("ssl", "supported"),
     ],
 )
 def test_a_claim_s_verdict_is_composed_from_its_parts(parts: str, word: str) -> None:
     for letters in (parts, parts[::-1]):
         found = {
-            name: {"word": LETTERS[letter]} for name, letter in zip("abcde", letters, strict=False)
+            name: {
+                "word": LETTERS[letter].replace("leaning", "inconclusive"),
+                "leans": letter == "l",
+            }
+            for name, letter in zip("abcde", letters, strict=False)
         }
         assert compose(CLAIM, {**found, "of another claim": {"word": "contradicted"}}) == word
 
@@ -566,7 +734,7 @@ def test_verdicts_are_recorded_under_their_ids(register: Register) -> None:
 def test_what_a_series_is_indexed_by_is_what_n_counts(register: Register) -> None:
     register(HIGHER)
     rounds = pd.Index(range(3), name="round")
-    arms = {"without": pd.Series([1.0, 2, 3], rounds), "batch": pd.Series([2.0, 3, 4], rounds)}
+    arms = {"without": pd.Series([1.0, 2, 3], rounds), "batch": pd.Series([2.0, 3, 4.1], rounds)}
     verdict = judge("trial", {"higher": arms}, sample=False)["higher"]
     assert (verdict.word, verdict.effect.n, verdict.counted) == ("supported", 3, "round")
 

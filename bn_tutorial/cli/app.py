@@ -83,6 +83,12 @@ def _source_option(command: Callable[..., None]) -> Callable[..., None]:
     )(command)
 
 
+def _json_option(text: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    return click.option(
+        "--json", "json_file", type=click.Path(path_type=Path), metavar="FILE", help=text
+    )
+
+
 def _load(source: str | None) -> Dataset:
     from bn_tutorial.data.cifar10 import load_cifar10
     from bn_tutorial.data.sources import DataError
@@ -155,13 +161,7 @@ def _files(place: Path) -> list[Path]:
     metavar="FILE",
     help="Write all epochs here, as CSV.",
 )
-@click.option(
-    "--json",
-    "json_file",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Write all epochs here, as JSON.",
-)
+@_json_option("Write all epochs here, as JSON.")
 def train(
     *,
     seeds: int | None,
@@ -238,6 +238,50 @@ def _runs(count: int) -> str:
     return "1 run" if count == 1 else f"{count} runs"
 
 
+# What was found.
+
+
+@main.command()
+@click.option(
+    "--against",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="The ledger of another build, as ledger.json beside its pages. "
+    "The exit status is 1 if a claim's verdict differs.",
+)
+@_json_option("Write the ledger here, as JSON.")
+def evidence(*, against: Path | None, json_file: Path | None) -> None:
+    """Print the verdicts that experiments recorded, beside those of another build.
+
+    BN_TUTORIAL_PROFILE and BN_TUTORIAL_SEEDS_FROM say which.
+    """
+    output.check_targets(json_file)
+    from bn_tutorial.evidence import ledger
+
+    with output.users_errors(ValueError):
+        entries = ledger.ledger()
+    if json_file:
+        output.write(json_file, json.dumps({"claims": entries}, indent=1) + "\n")
+    if against is None:
+        output.show(output.verdicts(entries))
+        return
+    try:
+        reference = json.loads(against.read_text("utf-8"))["claims"]
+        compared = ledger.replication(entries, reference)
+    except (ValueError, KeyError, TypeError) as error:
+        raise click.ClickException(
+            f"{against} is no ledger: name the ledger.json beside another build's pages."
+        ) from error
+    output.show(output.replication(compared))
+    claims, parts = (compared[(compared["number"] != "") == is_one] for is_one in (True, False))
+    click.echo(
+        f"{claims['agree'].sum()} of {len(claims)} claims and {parts['agree'].sum()} of "
+        f"{len(parts)} primary hypotheses have the same word."
+    )
+    if not claims["agree"].all():
+        raise SystemExit(1)
+
+
 # The benchmark.
 
 
@@ -258,13 +302,7 @@ def _runs(count: int) -> str:
     help="Measure the network with batch normalisation, too.",
 )
 @_source_option
-@click.option(
-    "--json",
-    "json_file",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Write all numbers here, as JSON.",
-)
+@_json_option("Write all numbers here, as JSON.")
 def bench(
     *,
     batch_sizes: tuple[int, ...],

@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import datetime
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
@@ -15,6 +15,7 @@ from bn_tutorial import settings
 
 # What needs pandas, SciPy or TensorFlow is imported where it is used: help and errors come at once.
 if TYPE_CHECKING:
+    from pandas import DataFrame
     from rich.table import Table
 
     from bn_tutorial.training.runs import Run, Runs
@@ -117,6 +118,46 @@ def inventory(runs: Sequence[Run]) -> Table:
             f"{when:%Y-%m-%d %H:%M}",
         )
     return table
+
+
+def verdicts(entries: Iterable[Mapping[str, Any]]) -> Table:
+    """Return a table of the ledger: a row for each claim, and for each of its parts."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    from bn_tutorial.evidence import brief
+
+    table = Table(box=SIMPLE_HEAD)
+    for heading in ("", "on trial", "verdict", "repeats", "effect", "n"):
+        table.add_column(heading, overflow="fold")
+    for entry in entries:
+        table.add_row(str(entry["number"]), entry["id"], entry["word"], _chance(entry), "", "")
+        for part in entry["parts"]:
+            effect = brief(part["mean"], part["low"], part["high"], part["unit"])
+            row = (f"  {part['id']}", part["word"], _chance(part), effect, str(part["n"]))
+            table.add_row("", *row)
+    return table
+
+
+def replication(compared: DataFrame) -> Table:
+    """Return `bn_tutorial.evidence.ledger.replication` as a table."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    table = Table(box=SIMPLE_HEAD)
+    for heading in compared.columns:
+        table.add_column(heading, overflow="fold")
+    for row in compared.itertuples(index=False):
+        table.add_row(
+            *("yes" if one is True else "no" if one is False else str(one) for one in row)
+        )
+    return table
+
+
+def _chance(found: Mapping[str, Any]) -> str:
+    from bn_tutorial.evidence.chances import in_words
+
+    return "" if found["repeats"] is None else in_words(found["repeats"])
 
 
 def _percent(run: Run, metric: str, unit: str = " %") -> str:

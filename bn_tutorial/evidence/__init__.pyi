@@ -1,9 +1,11 @@
+from . import chances as chances
 from . import intervals as intervals
 from . import ledger as ledger
 from . import measures as measures
 from . import records as records
 from . import registry as registry
 from . import verdicts as verdicts
+from .chances import power as power
 from .intervals import Interval as Interval
 from .intervals import brief as brief
 from .intervals import difference as difference
@@ -18,6 +20,7 @@ from .registry import UNITS as UNITS
 from .registry import WORDS as WORDS
 from .registry import Claim as Claim
 from .registry import Hypothesis as Hypothesis
+from .registry import Plan as Plan
 from .registry import claims as claims
 from .registry import hypotheses as hypotheses
 from .verdicts import Verdict as Verdict

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 from scipy import special
 
 from bn_tutorial.evidence.registry import UNITS
 
-if TYPE_CHECKING:
-    import pandas as pd
+#: Parts of the test images, of which runs keep their accuracies apart.
+PARTS = 20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,6 +29,9 @@ class Interval:
         What was averaged, one value per seed.
     level : float
         The interval's level of confidence.
+    shared : float
+        The standard error of what all values have in common, and more seeds do not reduce: the choice
+        of the test images, or how finely values are told apart. Of a ratio, of its logarithm.
     """
 
     mean: float
@@ -36,6 +39,7 @@ class Interval:
     high: float
     values: tuple[float, ...]
     level: float = 0.95
+    shared: float = 0.0
 
     @property
     def n(self) -> int:
@@ -46,10 +50,11 @@ class Interval:
         """Format mean and interval; ``pp`` in the spec means percentage points."""
         mean, low, high = (write(value, spec) for value in (self.mean, self.low, self.high))
         unit = "percentage points " if spec.endswith("pp") else ""
-        return f"{mean} {unit}({100 * self.level:g} % interval {low} to {high}, n = {self.n})"
+        level = f"{100 * self.level:.3g}"
+        return f"{mean} {unit}({level} % interval {low} to {high}, n = {self.n})"
 
 
-def interval(values: Iterable[float], level: float = 0.95) -> Interval:
+def interval(values: Iterable[float], level: float = 0.95, shared: float = 0.0) -> Interval:
     """Return the mean of independent values and its interval.
 
     Parameters
@@ -58,6 +63,8 @@ def interval(values: Iterable[float], level: float = 0.95) -> Interval:
         One value per seed.
     level : float
         The level of confidence.
+    shared : float
+        As in `Interval`.
 
     Raises
     ------
@@ -68,40 +75,70 @@ def interval(values: Iterable[float], level: float = 0.95) -> Interval:
     if not values:
         raise ValueError("an interval needs at least one value.")
     if not all(map(math.isfinite, values)):
-        return Interval(math.nan, math.nan, math.nan, values, level)
+        return Interval(math.nan, math.nan, math.nan, values, level, shared)
     mean = math.fsum(values) / len(values)
     if len(values) < 2:
-        return Interval(mean, math.nan, math.nan, values, level)
-    half = float(special.stdtrit(len(values) - 1, (1 + level) / 2)) * standard_error(values)
-    return Interval(mean, mean - half, mean + half, values, level)
+        return Interval(mean, math.nan, math.nan, values, level, shared)
+    half = float(half_width(standard_error(values), len(values), level, shared))
+    return Interval(mean, mean - half, mean + half, values, level, shared)
 
 
-def difference(
-    first: Mapping[int, float] | pd.Series[float], second: Mapping[int, float] | pd.Series[float]
-) -> Interval:
-    """Return the mean of second − first, paired by seed.
+def half_width(error: Any, n: int, level: float, shared: Any) -> Any:
+    """Return half the width of the interval of a mean of `n` values.
+
+    What the spread of the values and what the choice of images allow are each given its own
+    Student's t, and added as the sides of a right angle. (To add the variances first and to pool
+    their degrees of freedom would be too narrow for few seeds.)
 
     Parameters
     ----------
-    first, second : mapping of seed to float, or pandas.Series
-        For instance from `Runs.final`.
+    error : float or ndarray
+        The standard error of the mean, from the spread of its values.
+    n : int
+        How many values; at least two.
+    level, shared : float
+        As in `Interval`.
+    """
+    own, images = special.stdtrit([n - 1, PARTS - 1], (1 + level) / 2)
+    return np.hypot(own * error, images * shared)
+
+
+def difference(first: Any, second: Any, level: float = 0.95) -> Interval:
+    """Return the mean of second − first, paired by seed and, if both have them, by image.
+
+    Parameters
+    ----------
+    first, second : mapping of seed to float, pandas.Series, or pandas.DataFrame
+        For instance from `Runs.final`. A table has a row for each seed, a column for each part of
+        the test images, which all seeds have in common.
+    level : float
+        The level of confidence.
 
     Raises
     ------
     ValueError
-        If the seeds are not the same, or there is none.
+        If the seeds are not the same, or there is none; or if only one side has parts.
     """
-    first, second = by_seed(first), by_seed(second)
-    if set(first) != set(second):
+    values, others = by_seed(first), by_seed(second)
+    if set(values) != set(others):
         raise ValueError(
             "a paired difference needs the same seeds on both sides: "
-            f"not {sorted(first)} and {sorted(second)}."
+            f"not {sorted(values)} and {sorted(others)}."
         )
-    return interval(second[seed] - first[seed] for seed in sorted(first))
+    seeds = sorted(values)
+    shared = 0.0
+    tables = [getattr(one, "ndim", 1) == 2 for one in (first, second)]
+    if any(tables) and not all(tables):
+        raise ValueError("a difference needs parts of the test images on both sides, or on none.")
+    if all(tables):
+        by_part = (second - first).mean(axis=0, skipna=False)
+        shared = standard_error(tuple(by_part)) if len(by_part) > 1 else 0.0
+    return interval((others[seed] - values[seed] for seed in seeds), level, shared)
 
 
 def by_seed(values: Any) -> dict[int, float]:
-    """Return a series or a mapping by seed as a dict."""
+    """Return a series, a mapping or a table by seed as a dict; of a table each row's mean."""
+    values = values.mean(axis=1, skipna=False) if getattr(values, "ndim", 1) == 2 else values
     return {int(seed): float(value) for seed, value in values.items()}
 
 
@@ -137,7 +174,7 @@ def exponential(effect: Interval) -> Interval:
             float,
             np.exp([effect.mean, effect.low, effect.high, *effect.values]),
         )
-    return Interval(mean, low, high, tuple(values), effect.level)
+    return Interval(mean, low, high, tuple(values), effect.level, effect.shared)
 
 
 def standard_error(values: tuple[float, ...]) -> float:

@@ -7,11 +7,14 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
+from bn_tutorial.evidence.chances import repeats
+from bn_tutorial.evidence.intervals import brief, exponential, interval
 from bn_tutorial.evidence.records import recall, record
 from bn_tutorial.evidence.registry import Hypothesis, claims, hypotheses
-from bn_tutorial.evidence.verdicts import compose
+from bn_tutorial.evidence.verdicts import claim_chances, compose
 from bn_tutorial.settings import profile
 
 #: What two builds may differ in, beside their random seeds.
@@ -25,16 +28,19 @@ def ledger() -> list[dict[str, Any]]:
     -------
     list of dict
         For each claim, in their order, the fields of `bn_tutorial.evidence.registry.Claim` but for the
-        wording, its ``word`` and ``sentence``, and as ``parts`` a dict for each hypothesis: the
-        fields of `bn_tutorial.evidence.registry.Hypothesis`, ``word``, ``reason`` and ``sentence``,
-        ``mean``, ``low`` and ``high`` in its unit (None where nothing could be measured), ``n``,
-        and `PROVENANCE`. All of it can be written as JSON.
+        wording, its ``word``, ``sentence`` and ``repeats`` (the probability that an independent build
+        has that word), and as ``parts`` a dict for each hypothesis: the fields of
+        `bn_tutorial.evidence.registry.Hypothesis`, ``word``, ``reason``, ``sentence``, ``repeats``,
+        ``chances`` and ``leans`` of its `bn_tutorial.evidence.Verdict`, ``mean``, ``low`` and
+        ``high`` in its unit (None where nothing could be measured), the interval's ``level``, its
+        ``values`` and ``shared``, ``n``, and `PROVENANCE`. All of it can be written as JSON.
     """
     registered = hypotheses()
     entries = []
     for claim in claims().values():
         parts = {name: _part(registered[name]) for name in claim.parts}
         word = compose(claim, parts)
+        chances = claim_chances(claim, parts)
         fields = dataclasses.asdict(claim)
         entries.append(
             {
@@ -42,6 +48,7 @@ def ledger() -> list[dict[str, Any]]:
                 "sources": list(claim.sources),
                 "word": word,
                 "sentence": claim.wording[word],
+                "repeats": None if word == "not judged" else repeats(word, chances),
                 "parts": list(parts.values()),
             }
         )
@@ -56,10 +63,12 @@ def record_claims() -> None:
     StorageError
         If the storage folder cannot be written.
     """
-    verdicts = {
-        entry["id"]: {"word": entry["word"], "sentence": entry["sentence"]} for entry in ledger()
+    quoted = ("word", "sentence", "repeats")
+    found = {
+        entry["id"]: {name: entry[name] for name in quoted if entry[name] is not None}
+        for entry in ledger()
     }
-    record("claims", verdicts)
+    record("claims", found)
 
 
 def table(entries: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
@@ -70,12 +79,16 @@ def table(entries: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
     entries : iterable of dict
         From `ledger`.
     """
-    columns = ("mean", "low", "high", "n", "unit", "smallest", "direction", "primary")
+    columns = (
+        *("mean", "low", "high", "level", "n", "repeats"),
+        *("unit", "smallest", "direction", "primary"),
+    )
     rows = [
         {
             "number": entry["number"],
             "claim": entry["id"],
             "claim_verdict": entry["word"],
+            "claim_repeats": entry["repeats"],
             "hypothesis": part["id"],
             "statement": part["statement"],
             "verdict": part["word"],
@@ -89,6 +102,57 @@ def table(entries: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
         for part in entry["parts"]
     ]
     return pd.DataFrame(rows)
+
+
+def replication(
+    entries: Iterable[Mapping[str, Any]], reference: Iterable[Mapping[str, Any]]
+) -> pd.DataFrame:
+    """Return how two builds' verdicts compare, on claims and on their primary hypotheses.
+
+    Parameters
+    ----------
+    entries, reference : iterable of dict
+        From `ledger`, of this and of the other build.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row for each claim, and below it one for each of its parts: ``number`` (of a claim),
+        ``id``, ``there`` and ``here`` (the words), ``agree``, and of parts ``effect there``,
+        ``effect here`` and ``pooled``: the mean over the seeds of both, with its 95 % interval, as
+        text; a dash where these are the same seeds.
+    """
+    theirs = _by_id(reference)
+    rows = []
+    for entry in entries:
+        for ours in (entry, *entry["parts"]):
+            other = theirs.get(ours["id"], {"word": "not judged"})
+            row = {"number": entry["number"] if ours is entry else "", "id": ours["id"]}
+            row |= {"there": other["word"], "here": ours["word"]}
+            row["agree"] = ours["word"] == other["word"]
+            if ours is not entry:
+                row |= {"effect there": _text(other), "effect here": _text(ours)}
+                row["pooled"] = _pooled(ours, other)
+            rows.append(row)
+    return pd.DataFrame(rows).fillna("")
+
+
+def _text(part: Mapping[str, Any]) -> str:
+    mean, low, high = (part.get(name) for name in ("mean", "low", "high"))
+    return brief(mean, low, high, part.get("unit", "points"))
+
+
+def _pooled(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
+    """Return the mean of the seeds of both builds, if these are other seeds in each."""
+    values, others = (part.get("values") or () for part in (one, other))
+    bounds = (part.get(name) for part in (one, other) for name in ("low", "high"))
+    if len(values) < 2 or len(others) < 2 or set(values) & set(others) or None in bounds:
+        return "–"
+    both, shared = [*values, *others], max(part.get("shared") or 0.0 for part in (one, other))
+    ratio = one["unit"] == "ratio"
+    found = interval(np.log(both) if ratio else both, shared=shared)
+    found = exponential(found) if ratio else found
+    return brief(found.mean, found.low, found.high, one["unit"])
 
 
 def disagreements(
@@ -156,6 +220,9 @@ def _part(hypothesis: Hypothesis) -> dict[str, Any]:
         "sentence": wording["not judged"],
         "effect": {},
         "n": 0,
+        "leans": False,
+        "chances": {},
+        "repeats": None,
     }
     try:
         found = recall(f"{hypothesis.experiment}.{hypothesis.id}")
@@ -167,10 +234,17 @@ def _part(hypothesis: Hypothesis) -> dict[str, Any]:
         made = {"profile": profile().name}
     return {
         **fields,
-        **{name: found[name] for name in ("word", "reason", "sentence", "n")},
-        **{name: _number(found["effect"].get(name)) for name in ("mean", "low", "high")},
+        **{name: found[name] for name in _FOUND},
+        **{
+            name: _number(found["effect"].get(name))
+            for name in ("mean", "low", "high", "level", "shared")
+        },
+        "values": [_number(value) for value in found["effect"].get("values", ())],
         **{name: made.get(name) for name in PROVENANCE},
     }
+
+
+_FOUND = ("word", "reason", "sentence", "n", "leans", "chances", "repeats")
 
 
 def _number(value: float | None) -> float | None:

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from bn_tutorial.evidence.intervals import PARTS
 from bn_tutorial.recipe import Recipe
 from bn_tutorial.training.runs import Run, Runs
 
@@ -74,6 +75,47 @@ def last(runs: Runs, metric: str, guessing: float = math.nan) -> pd.Series[float
     return by_seed(runs, [run.history.get(metric, [guessing])[-1] for run in runs])
 
 
+def by_part(runs: Runs, metric: str, epochs: int = 1, guessing: float = 0.1) -> pd.DataFrame:
+    """Return an accuracy on the test images, by seed and by part of these images.
+
+    All runs are tested on the same images, so an effect on their accuracy is uncertain in two ways:
+    other seeds would give another, and so would other images.
+
+    Parameters
+    ----------
+    runs : Runs
+        Of one recipe.
+    metric : str
+        The name of an accuracy on the test images in a run's history.
+    epochs : int
+        Over how many of the last epochs it is averaged.
+    guessing : float
+        What counts if the run diverged, which is an outcome like any other.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row for each seed, a column for each part of the test images.
+    """
+    parts = sorted(
+        {
+            int(name.rpartition("/")[2])
+            for run in runs
+            for name in run.history
+            if name.startswith(f"{metric}/")
+        }
+    )
+    parts = parts or [*range(PARTS)]  # all diverged
+    rows = [
+        [
+            guessing if run.diverged else float(np.mean(run.history[f"{metric}/{part}"][-epochs:]))
+            for part in parts
+        ]
+        for run in runs
+    ]
+    return pd.DataFrame(rows, pd.Index([run.seed for run in runs], name="seed"), parts)
+
+
 def fails(run: Run, classes: int = 10) -> bool:
     """Return whether a run diverged, or ended no better on training images than guessing."""
     guessing = math.log(classes) - 0.001  # a dead network is within
@@ -90,7 +132,7 @@ def overall(runs: Runs, measure: Measure) -> pd.Series[float]:
     return by_seed(runs, np.exp(np.log(courses(runs, measure)).mean(axis=1)))
 
 
-def by_layer(runs: Runs, name: str) -> pd.DataFrame:
+def by_layer(runs: Runs, name: str, *, geometric: bool = False) -> pd.DataFrame:
     """Return a measure of each layer, averaged over epochs.
 
     Parameters
@@ -99,6 +141,8 @@ def by_layer(runs: Runs, name: str) -> pd.DataFrame:
         Whose histories have ``name/0``, ``name/1`` and so on.
     name : str
         The measure.
+    geometric : bool
+        Whether the mean over epochs is the geometric one, which no single epoch rules.
 
     Returns
     -------
@@ -107,7 +151,11 @@ def by_layer(runs: Runs, name: str) -> pd.DataFrame:
     """
     first = next(iter(runs)).history
     layers = [int(key.rpartition("/")[2]) for key in first if key.startswith(f"{name}/")]
-    values = [[np.mean(run.history[f"{name}/{layer}"]) for layer in layers] for run in runs]
+    courses = [[run.history[f"{name}/{layer}"] for layer in layers] for run in runs]
+    values = [
+        [np.exp(np.mean(np.log(one))) if geometric else np.mean(one) for one in row]
+        for row in courses
+    ]
     return pd.DataFrame(values, pd.Index([run.seed for run in runs], name="seed"), layers)
 
 

@@ -110,7 +110,9 @@ def quote(name: str, spec: str = "") -> str:
 
 def evidence_path(group: str) -> Path:
     """Return the file that holds a group's recorded values under the current profile."""
-    return settings.home() / "evidence" / profile().name / f"{group}.json"
+    first = settings.first_seed()
+    folder = f"{profile().name}-from-{first}" if first else profile().name
+    return settings.home() / "evidence" / folder / f"{group}.json"
 
 
 def _pack(value: object) -> object:
@@ -123,6 +125,9 @@ def _pack(value: object) -> object:
                 "word": value.word,
                 "reason": value.reason,
                 "counted": value.counted,
+                "leans": value.leans,
+                "chances": dict(value.chances),
+                "repeats": value.repeats,
                 "sentence": value.sentence,
                 "effect": _pack(value.effect),
                 "n": value.effect.n,

@@ -9,27 +9,60 @@ import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import resources
 from importlib.resources.abc import Traversable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 _Made = TypeVar("_Made")
 
 #: The verdicts, as `judge` and `compose` give them, and the shape that tells each where colours
-#: do not; only a claim "depends".
+#: do not; only a claim "depends", and only what is registered as an estimate is "estimated".
 SHAPES = {
     "supported": "▲",
     "not supported": "■",
     "contradicted": "▼",
     "depends": "◆",
     "inconclusive": "○",
+    "estimated": "◇",
     "not judged": "–",
 }
 WORDS = tuple(SHAPES)
+
+#: The words that a hypothesis can get: an estimate, and any other.
+ESTIMATED = ("estimated", "not judged")
+JUDGED = tuple(word for word in WORDS if word not in ("depends", "estimated"))
+#: The words that a claim can get.
+COMPOSED = tuple(word for word in WORDS if word != "estimated")
 
 #: The units of effects, and how a value in them is written.
 UNITS = {"points": "+.1pp", "ratio": ".3g", "number": ".3g"}
 
 #: The smallest effect that matters, where a hypothesis does not say.
 SMALLEST = {"points": 0.01, "ratio": 1.25}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Plan:
+    """How many seeds a hypothesis gets, and why: fixed on pilot seeds that are not used again.
+
+    Parameters
+    ----------
+    effect : float
+        The effect that the pilots let expect, in the hypothesis's unit.
+    spread : float
+        The standard deviation of a seed's effect; of a ratio, of its logarithm.
+    n : int
+        How many seeds (or whatever is counted).
+    power : float
+        The probability of the word that such an effect deserves (`bn_tutorial.evidence.power`); NaN
+        for an estimate, which gets none.
+    shared : float
+        The standard error that the choice of test images adds, whatever n is.
+    """
+
+    effect: float
+    spread: float
+    n: int
+    power: float = math.nan
+    shared: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -60,9 +93,17 @@ class Hypothesis:
         +1 or −1: the sign of the effect if the hypothesis is right; −1 with ``ratio``
         means that the second is smaller.
     primary : bool
-        Whether it is corrected for the number of the experiment's primary hypotheses.
+        Whether its interval is widened for the number of the experiment's primary hypotheses.
+    estimate : bool
+        Whether it asks for an effect and its interval only, and gets no verdict.
+    resolution : float
+        Half the distance between values that can be told apart, where an arm is found by halving; of
+        a ratio, of its logarithm. It is added to the error.
+    plan : Plan, optional
+        How many seeds it gets, and why.
     wording : mapping of str to str
-        For each of `WORDS` but "depends", the sentence that a page prints.
+        For each word that it can get, the sentence that a page prints: an estimate is "estimated"
+        or "not judged", any other has none for "depends" and "estimated".
 
     Raises
     ------
@@ -80,6 +121,9 @@ class Hypothesis:
     smallest: float = math.nan
     direction: int = 1
     primary: bool = True
+    estimate: bool = False
+    resolution: float = 0.0
+    plan: Plan | None = None
 
     def __post_init__(self) -> None:
         """Check every field."""
@@ -91,11 +135,15 @@ class Hypothesis:
             raise ValueError(f"unit={self.unit!r} must be one of {', '.join(UNITS)}.")
         if math.isnan(self.smallest):
             object.__setattr__(self, "smallest", SMALLEST.get(self.unit, math.nan))
+        if self.estimate:
+            object.__setattr__(self, "smallest", 1.0 if self.unit == "ratio" else 0.0)
         if not math.isfinite(self.smallest) or (self.unit == "ratio" and self.smallest <= 0):
             raise ValueError(f"smallest={self.smallest} must be finite, and a ratio positive.")
         if self.direction not in (-1, 1):
             raise ValueError(f"direction={self.direction} must be 1 or -1.")
-        _check_wording(self.wording, [word for word in WORDS if word != "depends"])
+        if self.estimate:
+            object.__setattr__(self, "primary", False)
+        _check_wording(self.wording, ESTIMATED if self.estimate else JUDGED)
 
     @property
     def bound(self) -> float:
@@ -124,7 +172,7 @@ class Claim:
     parts : sequence of str
         Ids of hypotheses; the table of claims draws the effect of the first.
     wording : mapping of str to str
-        For each of `WORDS`, the sentence that a page prints.
+        For each word but "estimated", the sentence that a page prints.
 
     Raises
     ------
@@ -147,7 +195,7 @@ class Claim:
         object.__setattr__(self, "parts", tuple(self.parts))
         if not self.parts or len(set(self.parts)) < len(self.parts):
             raise ValueError(f"parts={list(self.parts)} must be one or more different ids.")
-        _check_wording(self.wording, WORDS)
+        _check_wording(self.wording, COMPOSED)
 
 
 @functools.cache
@@ -183,11 +231,16 @@ def _hypotheses(folder: Traversable) -> dict[str, Hypothesis]:
         experiment, _, kind = file.name.partition(".")
         if kind != "toml":
             continue
-        registered = _read(file, functools.partial(Hypothesis, experiment=experiment))
+        registered = _read(file, functools.partial(_hypothesis, experiment))
         for twice in found.keys() & registered.keys():
             raise ValueError(f"{twice} is registered in {file.name} and elsewhere.")
         found |= registered
     return found
+
+
+def _hypothesis(experiment: str, *, plan: Any = None, **fields: Any) -> Hypothesis:
+    planned = Plan(**plan) if plan else None
+    return Hypothesis(experiment=experiment, plan=planned, **fields)
 
 
 def _read(file: Traversable, make: Callable[..., _Made]) -> dict[str, _Made]:

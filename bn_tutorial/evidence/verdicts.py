@@ -3,30 +3,33 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import itertools
 import math
 import textwrap
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-from scipy import special
-
+from bn_tutorial.evidence.chances import (
+    CLOSE,
+    LEANING,
+    chances,
+    in_words,
+    level,
+    repeats,
+    word_for,
+)
 from bn_tutorial.evidence.intervals import (
     Interval,
     by_seed,
     difference,
     exponential,
+    half_width,
+    interval,
     standard_error,
     write,
 )
 from bn_tutorial.evidence.registry import UNITS, Claim, Hypothesis, hypotheses
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-#: The level of a one-sided test: that at which a 95 % interval excludes a value.
-LEVEL = 0.025
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,9 +46,11 @@ class Verdict:
     word : str
         One of `WORDS`.
     reason : str
-        Why it was not judged, or what Holm's correction changed.
+        Why it was not judged.
     counted : str
         What the number of values counts: seeds, or for instance rounds of a measurement.
+    side : int
+        1 if the effect is at least what was measured, seen in the claimed direction; −1 if at most.
     """
 
     hypothesis: Hypothesis
@@ -53,11 +58,48 @@ class Verdict:
     word: str
     reason: str = ""
     counted: str = "seed"
+    side: int = 0
+
+    @functools.cached_property
+    def chances(self) -> dict[str, float]:
+        """How probable each word is in an independent build with as many seeds.
+
+        "leaning" is what `leans` says. Empty if there is no verdict, or if it does not count seeds.
+        """
+        if self.word in ("not judged", "estimated") or self.counted != "seed":
+            return {}
+        effect = self.effect
+        if self.hypothesis.unit == "ratio":
+            logs = [math.log(value) for value in effect.values]
+            effect = interval(logs, effect.level, effect.shared)
+        return chances(self.hypothesis, effect, self.side)
 
     @property
     def sentence(self) -> str:
-        """The wording that was written beforehand for this verdict."""
+        """The registered wording for this verdict."""
         return self.hypothesis.wording[self.word]
+
+    @property
+    def leans(self) -> bool:
+        """Whether it is inconclusive, but on the claimed side.
+
+        That is so if the mean is no smaller than the smallest effect, or if the interval lies wholly on
+        the claimed side of none.
+        """
+        one, effect = self.hypothesis, self.effect
+        if self.word != "inconclusive":
+            return False
+        none = 1.0 if one.unit == "ratio" else 0.0
+        bound = math.exp(one.direction * one.bound) if none else one.direction * one.bound
+        reached = one.direction * (effect.mean - bound) >= 0
+        return bool(
+            reached or min(one.direction * (end - none) for end in (effect.low, effect.high)) > 0
+        )
+
+    @property
+    def repeats(self) -> float | None:
+        """How probable it is that an independent build gives the same word; None without one."""
+        return repeats(self.word, self.chances)
 
     def __str__(self) -> str:
         tested = self.hypothesis
@@ -67,18 +109,21 @@ class Verdict:
         smallest = tested.direction * tested.bound
         bound = write(math.exp(smallest) if factor else smallest, spec)
         points = " percentage points" if tested.unit == "points" else ""
-        rank = (
-            " and Holm's correction upholds it" if tested.primary else " (secondary: not corrected)"
-        )
+        level = f"{100 * self.effect.level:.3g}"
+        kind = "" if tested.primary else " (secondary)"
+        rule = f"supported if its {level} % interval lies {beyond} {factor}{bound}{points}{kind}"
         provisional = is_provisional(self.word, self.effect.n)
         verdict = f"{self.word}: {self.reason}" if self.reason else self.word
         lines = {
             "Claim": tested.statement,
             "Effect": tested.effect,
-            "Rule": f"supported if its 95 % interval lies {beyond} {factor}{bound}{points}{rank}",
+            "Rule": "an estimate: no word is given" if tested.estimate else rule,
             "Measured": f"{factor}{self.effect:{spec}}" if self.effect.n else "nothing",
             "Verdict": verdict + (f", provisional (n = {self.effect.n})" if provisional else ""),
         }
+        if self.repeats is not None:
+            close = " (a close call)" if self.repeats < CLOSE else ""
+            lines["Repeats"] = f"with a probability of {in_words(self.repeats)}{close}"
         return "\n".join(
             textwrap.fill(line, 78, initial_indent=f"{name:10}", subsequent_indent=10 * " ")
             for name, line in lines.items()
@@ -87,34 +132,38 @@ class Verdict:
 
 def is_provisional(word: str, n: int) -> bool:
     """Return whether a verdict rests on so few values that it should be called provisional."""
-    return word != "not judged" and n <= 3
+    return word not in ("not judged", "estimated") and n <= 3
 
 
 def judge(
     experiment: str,
-    measured: Mapping[str, Mapping[str, Mapping[int, float] | pd.Series[float]]],
+    measured: Mapping[str, Mapping[str, Any]],
     *,
     sample: bool,
+    open_ended: Mapping[str, int] | None = None,
 ) -> dict[str, Verdict]:
     """Hold what was measured against an experiment's hypotheses, by the rule fixed beforehand.
 
-    Seen in the claimed direction, a hypothesis is *supported* if its 95 % interval lies wholly
+    Seen in the claimed direction, a hypothesis is *supported* if its interval lies wholly
     above the smallest effect that matters, *contradicted* if it lies wholly beyond it the
     other way, *not supported* if it lies wholly below it otherwise, and else *inconclusive*.
-    Of a primary hypothesis a word stands only if the step-down procedure of Holm (1979) upholds
-    it at a family level of 5 %, two-sided, over all primary hypotheses of the experiment,
-    measured or not. Whether the effect lies above or below the smallest is corrected as one
-    question to each hypothesis, and whether it is contradicted as another.
+    Of a secondary hypothesis it is the 95 % interval. Those of the k primary ones of an experiment,
+    measured or not, have a level of 1 − 0.05 / k, so that all of them hold at once in 95 % of
+    experiments, at least (Bonferroni). What one of them finds does not change another's word.
 
     Parameters
     ----------
     experiment : str
         The experiment, as its file in ``hypotheses`` is called.
     measured : mapping
-        ``measured[id][arm][seed]`` is a float; NaN if the run diverged. What a `pandas.Series` is
-        indexed by, "seed" or for instance "round", is what the verdict's n counts.
+        ``measured[id][arm]`` is a mapping of seed to float, a `pandas.Series`, or a
+        `pandas.DataFrame` with a column for each part of the test images; NaN if the run diverged.
+        What its index is called, "seed" or for instance "round", is what the verdict's n counts.
     sample : bool
         Whether it was measured on the bundled sample, which never gives a verdict.
+    open_ended : mapping of str to int, optional
+        Hypotheses of whose effect only a bound is known: 1 if it is at least what was measured, seen
+        in the claimed direction, −1 if it is at most that.
 
     Returns
     -------
@@ -130,43 +179,24 @@ def judge(
     everything = hypotheses().values()
     _check_names("experiment", [experiment], sorted({one.experiment for one in everything}))
     registered = {one.id: one for one in everything if one.experiment == experiment}
-    _check_names(f"hypothesis of {experiment}", measured, registered)
+    _check_names(f"hypothesis of {experiment}", {**measured, **(open_ended or {})}, registered)
     for name, arms in measured.items():
         _check_names(f"arm of {name}", arms, registered[name].arms)
-
-    counted = {name: _counted(arms.values()) for name, arms in measured.items()}
-    values = {
-        name: {arm: by_seed(found) for arm, found in arms.items()}
-        for name, arms in measured.items()
+    family = sum(one.primary for one in registered.values())
+    return {
+        name: _verdict(one, measured.get(name, {}), family, sample, (open_ended or {}).get(name, 0))
+        for name, one in registered.items()
     }
-    found = {name: _measure(one, values.get(name, {})) for name, one in registered.items()}
-    p = np.array([_p_values(one, found[name][0]) for name, one in registered.items()])
-    primary = [one.primary for one in registered.values()]
-    corrected = p.copy()
-    corrected[primary] = _corrected(p[primary])
-
-    verdicts = {}
-    for (name, one), plain, final in zip(registered.items(), p, corrected, strict=True):
-        effect, reason = found[name]
-        word = _word(final)
-        if sample and effect.n:
-            reason = "this is the bundled sample"
-        if reason:
-            word = "not judged"
-        elif word != _word(plain):
-            reason = f"{_word(plain)}, but not after Holm's correction"
-        effect = exponential(effect) if one.unit == "ratio" else effect
-        verdicts[name] = Verdict(one, effect, word, reason, counted.get(name, "seed"))
-    return verdicts
 
 
 def compose(claim: Claim, parts: Mapping[str, Mapping[str, Any]]) -> str:
     """Return the verdict on a claim, one of `WORDS`, from those on its parts.
 
-    Parts that are not judged do not count. If one part is supported and another is not, or is
-    contradicted, it *depends*. Otherwise the parts' word holds if more than half of them have
-    it, where "contradicted" counts as "not supported" beside a part that is not supported; and
-    if not, the claim is *inconclusive*.
+    Parts that are not judged, or are estimates, do not count. If one part is supported and another
+    is not, or is contradicted, it *depends*. Otherwise the parts' word holds if more than half of
+    them have it, where "contradicted" counts as "not supported" beside a part that is not
+    supported; and if not, the claim is *inconclusive*. It is that, too, if no part is supported but
+    an inconclusive one leans to the claimed side (`Verdict.leans`).
 
     Parameters
     ----------
@@ -175,14 +205,38 @@ def compose(claim: Claim, parts: Mapping[str, Mapping[str, Any]]) -> str:
     parts : mapping of str to mapping
         Recorded verdicts, by the hypothesis's id; one that is missing is not judged.
     """
-    words = [parts[name]["word"] for name in claim.parts if name in parts]
-    judged = [word for word in words if word != "not judged"]
-    decisive = [word for word in judged if word != "inconclusive"]
+    found = [parts[name] for name in claim.parts if name in parts]
+    return _composed([LEANING if part.get("leans") else part["word"] for part in found])
+
+
+def claim_chances(claim: Claim, parts: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
+    """Return how probable each word on a claim is in an independent build.
+
+    Parameters
+    ----------
+    claim, parts
+        As for `compose`; the recorded ``chances`` of the parts are taken as independent.
+    """
+    found = [parts[name] for name in claim.parts if name in parts]
+    every = [part.get("chances") or {part["word"]: 1.0} for part in found]
+    chances: dict[str, float] = {}
+    for states in itertools.product(*(one.items() for one in every)):
+        probability = math.prod(chance for _, chance in states)
+        word = _composed([state for state, _ in states])
+        chances[word] = chances.get(word, 0.0) + probability
+    return chances
+
+
+def _composed(states: Sequence[str]) -> str:
+    judged = [state for state in states if state not in ("not judged", "estimated")]
+    decisive = [state for state in judged if state not in ("inconclusive", LEANING)]
     if not judged:
         return "not judged"
     if "supported" in decisive and len(set(decisive)) > 1:
         return "depends"
     if 2 * len(decisive) <= len(judged):
+        return "inconclusive"
+    if "supported" not in decisive and LEANING in judged:
         return "inconclusive"
     return decisive[0] if len(set(decisive)) == 1 else "not supported"
 
@@ -190,63 +244,64 @@ def compose(claim: Claim, parts: Mapping[str, Mapping[str, Any]]) -> str:
 # How a hypothesis is judged
 
 
-def _measure(one: Hypothesis, arms: Mapping[str, Mapping[int, float]]) -> tuple[Interval, str]:
+def _verdict(
+    one: Hypothesis, arms: Mapping[str, Any], family: int, sample: bool, side: int
+) -> Verdict:
+    effect, reason = _measure(one, arms, level(one, family), side)
+    if sample and effect.n:
+        reason = "this is the bundled sample"
+    word = "not judged"
+    if not reason and one.estimate:
+        word = "estimated"
+    elif not reason:
+        word = word_for(one, effect.mean, _half(effect), side)
+    effect = exponential(effect) if one.unit == "ratio" else effect
+    return Verdict(one, effect, word, reason, _counted(arms.values()), side)
+
+
+def _measure(
+    one: Hypothesis, arms: Mapping[str, Any], level: float, side: int
+) -> tuple[Interval, str]:
     """Return the effect (of a ratio, its logarithm), and why it cannot be judged, if so."""
-    nothing = Interval(math.nan, math.nan, math.nan, ())
+    nothing = Interval(math.nan, math.nan, math.nan, (), level)
     if not arms:
         return nothing, "it was not measured"
     for arm in one.arms:
-        if not arms.get(arm):
+        if arm not in arms or not len(arms[arm]):
             return nothing, f"the arm {arm!r} was not measured"
-    measured = [arms[arm] for arm in one.arms]
-    if any(set(values) != set(measured[0]) for values in measured):
+    values = [by_seed(arms[arm]) for arm in one.arms]
+    if any(set(one) != set(values[0]) for one in values):
         return nothing, "the arms were measured with different seeds"
+    measured: list[Any] = [arms[arm] for arm in one.arms]
     if one.unit == "ratio":
-        if any(value <= 0 for values in measured for value in values.values()):
+        if any(getattr(arm, "ndim", 1) == 2 for arm in measured):
+            raise ValueError(f"{one.id} is a ratio, which takes one value for each seed.")
+        if any(value <= 0 for arm in values for value in arm.values()):
             return nothing, "a ratio needs values above zero"
-        measured = [
-            {seed: math.log(value) for seed, value in values.items()} for values in measured
-        ]
-    none = dict.fromkeys(measured[0], 0.0)
-    effect = difference(*measured) if len(measured) == 2 else difference(none, *measured)
+        measured = [{seed: math.log(value) for seed, value in arm.items()} for arm in values]
+    if len(measured) == 1:
+        measured.insert(
+            0, 0 * measured[0] if hasattr(measured[0], "ndim") else dict.fromkeys(measured[0], 0.0)
+        )
+    first, second = measured
+    effect = difference(first, second, level)
     if not math.isfinite(effect.mean):
         return effect, "a run diverged"
-    return effect, "" if effect.n > 1 else "one seed gives no interval"
+    if effect.n < 2:
+        return effect, "one seed gives no interval"
+    effect = dataclasses.replace(effect, shared=math.hypot(effect.shared, one.resolution))
+    half = _half(effect)
+    low, high = effect.mean - half, effect.mean + half
+    if side * one.direction > 0:
+        high = math.inf
+    elif side:
+        low = -math.inf
+    effect = dataclasses.replace(effect, low=low, high=high)
+    return effect, "" if half > 0 else "its values are all the same, so their spread is not known"
 
 
-_DECISIVE = ("supported", "contradicted", "not supported")  # the order of columns of p
-
-
-def _p_values(one: Hypothesis, effect: Interval) -> npt.NDArray[np.float64]:
-    """Return one-sided p: above the smallest effect, beyond it the other way, below it."""
-    if effect.n < 2 or not math.isfinite(effect.mean):
-        return np.ones(3)
-    mean, error = one.direction * effect.mean, standard_error(effect.values)
-    gaps = np.array([mean - one.bound, -abs(one.bound) - mean, one.bound - mean])
-    if error == 0:
-        return np.where(gaps > 0, 0.0, 1.0)
-    return np.asarray(special.stdtr(effect.n - 1, -gaps / error))
-
-
-def _corrected(p: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Correct p, shape (hypotheses, 3), for the number of hypotheses."""
-    # "contradicted" by itself: effects that are surely below the smallest one, rightly so, must
-    # not lower the hurdle for those that seem to lie beyond it the other way
-    above, opposite, below = p.T
-    side = _holm(np.minimum(above, below))
-    return np.column_stack([np.maximum(above, side), _holm(opposite), np.maximum(below, side)])
-
-
-def _holm(p: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    order = np.argsort(p)
-    corrected = np.empty_like(p)
-    corrected[order] = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
-    return np.minimum(corrected, 1)
-
-
-def _word(p: npt.NDArray[np.float64]) -> str:
-    upheld = (word for word, value in zip(_DECISIVE, p, strict=True) if value < LEVEL)
-    return next(upheld, "inconclusive")
+def _half(effect: Interval) -> Any:
+    return half_width(standard_error(effect.values), effect.n, effect.level, effect.shared)
 
 
 def _counted(arms: Iterable[Any]) -> str:

@@ -13,6 +13,7 @@ from sphinx.environment import BuildEnvironment
 from sphinx.util.docutils import SphinxRole
 
 from bn_tutorial import evidence
+from bn_tutorial.evidence import chances
 from bn_tutorial.evidence.registry import SHAPES
 
 TEMPLATES = jinja2.Environment(
@@ -43,6 +44,15 @@ def render(template: str, **values: Any) -> str:
     return TEMPLATES.get_template(template).render(values)
 
 
+def is_close(found: dict[str, Any]) -> bool:
+    """Return whether a recorded verdict might well be another one in another build."""
+    chance = found.get("repeats")
+    return chance is not None and chance < chances.CLOSE
+
+
+TEMPLATES.filters["is_close"] = is_close
+
+
 class Evidence(SphinxRole):
     """``{evidence}`group.name:.1pp```: a recorded value in prose."""
 
@@ -50,7 +60,7 @@ class Evidence(SphinxRole):
         name, _, spec = self.text.partition(":")
         self.env.note_dependency(str(evidence.evidence_path(name.partition(".")[0])))
         try:
-            text = evidence.quote(name, spec)
+            text, found = evidence.quote(name, spec), evidence.recall(name)
         except (KeyError, ValueError, TypeError) as error:
             message = self.inliner.reporter.error(
                 f"no evidence {self.text!r}: {error}", line=self.lineno
@@ -59,7 +69,11 @@ class Evidence(SphinxRole):
         classes = ["evidence"]
         if text in SHAPES:
             classes += ["verdict", f"verdict-{text.replace(' ', '-')}"]
-        return [nodes.inline(self.rawtext, text, classes=classes)], []
+        shown: list[nodes.Node] = [nodes.inline(self.rawtext, text, classes=classes)]
+        if text in SHAPES and isinstance(found, dict) and is_close(found):
+            call = nodes.inline("", "close call", classes=["close-call"])
+            shown += [nodes.Text(" ("), call, nodes.Text(")")]
+        return shown, []
 
 
 def setup(app: Sphinx) -> dict[str, bool]:

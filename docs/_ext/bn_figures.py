@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-from bn_evidence import experiment, recorded, render
+from bn_evidence import experiment, is_close, recorded, render
 from docutils import nodes
 from sphinx.application import Sphinx
 
@@ -156,7 +156,9 @@ def _verdicts(app: Sphinx, group: str) -> str:
     known, found = registry.hypotheses(), recorded(app.env, group).values()
     verdicts = [value for value in found if isinstance(value, dict) and "word" in value]
     primary = [value for value in verdicts if known[value["hypothesis"]].primary]
-    return render("card.html", words=[value["word"] for value in primary or verdicts])
+    shown = primary or verdicts
+    close = sum(map(is_close, shown))
+    return render("card.html", words=[value["word"] for value in shown], close=close)
 
 
 def copy_hero(app: Sphinx, exception: Exception | None) -> None:

@@ -14,7 +14,7 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
 from bn_tutorial import evidence
-from bn_tutorial.evidence import intervals, ledger, registry, verdicts
+from bn_tutorial.evidence import chances, intervals, ledger, registry, verdicts
 from bn_tutorial.training.provenance import Provenance
 
 #: The ends of the bars, in multiples of the smallest effect that matters, and their width in pixels.
@@ -104,6 +104,12 @@ class Costs(Ledger):
         return {"costs": [(page, f"{seconds:.0f}") for page, seconds in costs]}
 
 
+def sure(found: dict[str, Any]) -> str:
+    """Return how probable it is that another build gives the same word, if there is one."""
+    chance = found["repeats"]
+    return "" if chance is None else f"repeats: {chances.in_words(chance)}"
+
+
 def tally(entry: dict[str, Any]) -> str:
     """Return how many parts of a claim came out how, if it has several."""
     words = [part["word"] for part in entry["parts"]]
@@ -151,7 +157,7 @@ def remarks(part: dict[str, Any]) -> list[str]:
     return [line for line in lines if line]
 
 
-TEMPLATES.filters |= {one.__name__: one for one in (tally, cited, effect, scaled, remarks)}
+TEMPLATES.filters |= {one.__name__: one for one in (sure, tally, cited, effect, scaled, remarks)}
 
 
 def record_claims(app: Sphinx) -> None:

@@ -8,11 +8,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from bs4 import BeautifulSoup
 
-from bn_tutorial.evidence import Interval, Verdict, ledger, record
-from bn_tutorial.evidence.registry import claims, hypotheses
+from bn_tutorial.evidence import Verdict, interval, ledger, record
+from bn_tutorial.evidence.intervals import exponential
+from bn_tutorial.evidence.registry import Hypothesis, claims, hypotheses
 
 from .conftest import ROOT, Site
 
@@ -28,14 +30,18 @@ suppress_warnings = ["ref", "myst", "toc", "image", "bibtex", "docutils"]
 
 def believe(words: dict[str, str], missing: str = "") -> None:
     """Record verdicts on all hypotheses, "supported" where `words` say nothing else."""
-    effect = Interval(1.5, 1.2, 1.9, (1.2, 1.5, 1.8, 1.4, 1.6))
     everything = hypotheses().values()
+
+    def found(one: Hypothesis) -> Verdict:
+        if one.estimate:
+            return Verdict(one, interval([0.1, 0.2, 0.3]), "estimated")
+        word = words.get(one.id, "supported")
+        size = one.direction * (-1 if word == "contradicted" else 1) * (1 + 2 * abs(one.bound))
+        effect = interval(size * np.array([0.98, 1, 1.02]))
+        return Verdict(one, exponential(effect) if one.unit == "ratio" else effect, word)
+
     for experiment in {one.experiment for one in everything} - {missing}:
-        verdicts = {
-            one.id: Verdict(one, effect, words.get(one.id, "supported"))
-            for one in everything
-            if one.experiment == experiment
-        }
+        verdicts = {one.id: found(one) for one in everything if one.experiment == experiment}
         record(experiment, verdicts, seconds=1.0)
 
 

@@ -1,0 +1,68 @@
+"""Plan how many seeds hypotheses need, from pilot runs; print what belongs into their files.
+
+``nox -s replicate -- --seeds-from 900`` runs the pilots. Then, with ``BN_TUTORIAL_SEEDS_FROM=900``,
+``python tests/plans.py`` prints for each hypothesis a line ``plan = {...}`` with the smallest number of
+seeds that has the power asked for: 0.95 for primary hypotheses, 0.9 for others. A pilot's own effect and
+spread are too good on average, once a plan is made of them; so the spread is its upper 80 % limit, and
+the effect lies one standard error nearer to the bound. Where `MOST` seeds do not have the power, the
+question is better asked as an estimate. Pilot seeds are not used again.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections import Counter
+from typing import Any
+
+from scipy import special
+
+from bn_tutorial.evidence import hypotheses, power, recall
+from bn_tutorial.evidence.registry import Hypothesis, Plan
+
+#: No hypothesis gets more seeds.
+MOST = 20
+
+
+def plan(one: Hypothesis, effect: dict[str, Any], family: int) -> Plan | None:
+    """Return the plan with the fewest seeds, if there is one."""
+    ratio, values = one.unit == "ratio", effect["values"]
+    values = [math.log(value) for value in values] if ratio else values
+    count, mean, seen = len(values), statistics.fmean(values), statistics.stdev(values)
+    bound = one.direction * one.bound
+    mean -= math.copysign(min(seen / math.sqrt(count), abs(mean - bound)), mean - bound)
+    spread = seen * math.sqrt((count - 1) / special.chdtri(count - 1, 0.8))
+    shared = math.sqrt(max(effect["shared"] ** 2 - one.resolution**2, 0))
+    for n in range(3, MOST + 1):
+        tried = Plan(effect=math.exp(mean) if ratio else mean, spread=spread, shared=shared, n=n)
+        found = power(one, tried, family)
+        if found >= (0.95 if one.primary else 0.9):
+            return Plan(**{**vars(tried), "power": found})
+    return None
+
+
+def main() -> None:
+    """Print a plan for everything that was recorded."""
+    everything = hypotheses()
+    families = Counter(one.experiment for one in everything.values() if one.primary)
+    for name, one in everything.items():
+        try:
+            found = recall(f"{one.experiment}.{name}")
+        except KeyError:
+            continue
+        if one.estimate or found["n"] < 2:
+            continue
+        planned = plan(one, found["effect"], families[one.experiment])
+        print(f"[{name}]  # {found['word']}, n = {found['n']}")
+        if planned is None:
+            print(f"# {found['effect']['mean']:.3g}: an estimate, as {MOST} seeds are too few")
+            continue
+        shared = f"shared = {planned.shared:.2g}, " if planned.shared else ""
+        print(
+            f"plan = {{ effect = {planned.effect:.3g}, spread = {planned.spread:.2g}, {shared}"
+            f"n = {planned.n}, power = {planned.power:.2f} }}"
+        )
+
+
+if __name__ == "__main__":
+    main()
