@@ -32,9 +32,9 @@ class Normaliser:
         Its colour in all figures.
     fixed : mapping
         What else the layer is given.
-    over : {"batch", "layer", "group", "channel"}
-        What shares statistics in a dense layer: a feature's numbers in all examples; or of an
-        example all numbers, a group of them, or none.
+    over : {"batch", "layer", "group", "channel", "number"}
+        What shares statistics in a dense layer: a feature's numbers in all examples; of an example
+        all numbers, a group of them, or none; or every number for itself, without statistics.
     moving : bool
         Whether it is a batch normalisation, with moving statistics for inference.
     random : bool
@@ -47,26 +47,29 @@ class Normaliser:
     options: tuple[str, ...]
     color: str
     fixed: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    over: Literal["batch", "layer", "group", "channel"] = "batch"
+    over: Literal["batch", "layer", "group", "channel", "number"] = "batch"
     moving: bool = False
     random: bool = False
     plain: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 _KERAS, _OURS = "keras.layers:{}".format, "bn_tutorial.networks.layers:{}".format
-_AFFINE = ("epsilon", "center", "scale")
+_AFFINE, _NOISE = ("epsilon", "center", "scale"), ("max_shift", "max_scale", "by_example")
 _MOVING = ("momentum", *_AFFINE)
 
-#: The normalisers. A new one stands here, in the type of `Recipe.norm`, and in
-#: `bn_tutorial.networks.layers` if Keras lacks it. Colours are clear on white as on a dark page; any
-#: two can be told apart by colour-blind readers (three are by Okabe & Ito).
+#: The normalisers. A new one stands here, in the type of `Recipe.norm`, and in `networks.layers` if
+#: Keras lacks it. Colours are clear on white as on a dark page; any two can be told apart by
+#: colour-blind readers (three are by Okabe & Ito).
 NORMALISERS = {
     "batch": Normaliser(
         _KERAS("BatchNormalization"), (*_MOVING, "per_step"), color="#0b84d8", moving=True
     ),
     "noisy": Normaliser(
-        _OURS("NoisyBatchNormalization"), ("max_shift", "max_scale", *_MOVING), color="#b4a578",
+        _OURS("NoisyBatchNormalization"), (*_NOISE, *_MOVING), color="#b4a578",
         moving=True, random=True, plain={"noise": False},
+    ),
+    "noise": Normaliser(
+        _OURS("ShiftingNoise"), _NOISE, "#b82000", over="number", random=True, plain={"noise": False}
     ),
     "ghost": Normaliser(
         _OURS("GhostBatchNormalization"), ("size", *_MOVING), color="#56b4e9",
@@ -128,8 +131,8 @@ class Recipe:
         Hidden layers.
     activation : str
         The hidden layers' activation, by Keras's name.
-    norm : {None, "batch", "layer", "group", "instance", "ghost", "renorm", "noisy"}
-        The normaliser of every hidden layer.
+    norm : {None, "batch", "layer", "group", "instance", "ghost", "renorm", "noisy", "noise"}
+        The normaliser of every hidden layer (or, as a control, noise in its place).
     norm_position : {"before", "after"}
         Whether it stands before or after the activation.
     norm_options : mapping
@@ -158,10 +161,10 @@ class Recipe:
     epochs : int
         Passes over the training images.
     train_size : int or None
-        Train on a stratified subset of so many images; None means all.
+        Train on so many images, which the seed draws, class by class; None means all.
     validation : int
-        Images held out of the training images. If there are any, validation is on them, and
-        the test images are looked at once, after the last epoch.
+        Images held out of the training images, drawn likewise. If there are any, validation is on
+        them, and the test images are looked at once, at the end.
 
     Raises
     ------
@@ -173,7 +176,9 @@ class Recipe:
     width: int = 512
     depth: int = 1
     activation: Literal["relu", "sigmoid", "tanh", "elu", "gelu", "linear"] = "relu"
-    norm: Literal["batch", "noisy", "ghost", "renorm", "layer", "instance", "group"] | None = None
+    norm: (
+        Literal["batch", "noisy", "noise", "ghost", "renorm", "layer", "instance", "group"] | None
+    ) = None
     norm_position: Literal["before", "after"] = "before"
     norm_options: Mapping[str, float] = dataclasses.field(default_factory=dict)
     dropout: float = 0.0
@@ -236,7 +241,7 @@ class Recipe:
             names = ", ".join(map(repr, allowed)) or "no options"
             self._refuse("norm_options", f"{names} for norm={self.norm!r}, not {sorted(unknown)}")
         for name, value in options.items():
-            if name in ("center", "scale", "per_step"):
+            if name in ("center", "scale", "per_step", "by_example"):
                 if not isinstance(value, bool):
                     self._refuse("norm_options", f"True or False for {name!r}")
             elif not _is_number(value):

@@ -12,6 +12,7 @@ from bn_tutorial.networks.layers import (
     GhostBatchNormalization,
     NoisyBatchNormalization,
     ProjectedGRUCell,
+    ShiftingNoise,
     normalization,
 )
 from bn_tutorial.networks.models import build
@@ -33,6 +34,7 @@ CHANGED = {
     "size": 4,
     "max_shift": 0.25,
     "max_scale": 2.0,
+    "by_example": True,
 }
 OPTIONS = [(norm, option) for norm, row in NORMALISERS.items() for option in row.options]
 
@@ -258,6 +260,32 @@ def test_the_distribution_changes_in_every_step() -> None:
         np.testing.assert_array_equal(one, same)
     other = NoisyBatchNormalization(seed=6, gamma_initializer="zeros")
     assert not np.isclose(other(numbers(2000, 50), training=True), first[0]).all(axis=0).any()
+
+
+def test_noise_by_example_is_as_strong_and_makes_nothing_drift() -> None:
+    steps = [noise((4000, 20), calls) for calls in (1, 2, 3)]
+    alone = [noise((4000, 20), calls, by_example=True) for calls in (1, 2, 3)]
+    for which in (0, 1):  # shift, factor
+        together, apart = (np.array([step[which] for step in some]) for some in (steps, alone))
+        assert apart.std() == pytest.approx(together.std(), rel=0.15)  # few units draw together
+        assert np.ptp(together.mean(axis=1), axis=0).mean() > 0.05
+        assert np.ptp(apart.mean(axis=1), axis=0).mean() < 0.02
+
+
+@pytest.mark.parametrize("by_example", [False, True])
+def test_noise_alone_is_that_of_the_noisy_layer(by_example: bool) -> None:
+    values = numbers(12, 5)
+    noisy = NoisyBatchNormalization(seed=5, by_example=by_example)
+    noisy.build(values.shape)
+    alone = ShiftingNoise(seed=5, by_example=by_example)
+    normalised = keras.layers.BatchNormalization()(values, training=True)
+    np.testing.assert_allclose(
+        alone(normalised, training=True), noisy(values, training=True), rtol=1e-5, atol=1e-6
+    )
+    np.testing.assert_array_equal(alone(values, training=False), values)
+    np.testing.assert_array_equal(alone(values), values)
+    assert ShiftingNoise.from_config(alone.get_config()).get_config() == alone.get_config()
+    assert not alone.weights or all(not one.trainable for one in alone.weights)
 
 
 def test_all_but_the_noise_is_batch_normalisation() -> None:

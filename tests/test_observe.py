@@ -37,6 +37,8 @@ RECIPE = Recipe(
 
 # Probes in every epoch
 
+SHARES = ("1%", "3%", "10%")
+
 
 @pytest.mark.parametrize(
     ("observed", "names"),
@@ -44,8 +46,9 @@ RECIPE = Recipe(
         (
             covariate_shift,
             {
-                f"{name}/{layer}"
+                f"{name} {share}/{layer}"
                 for name in ("shift", "shift_absolute", "cosine")
+                for share in SHARES
                 for layer in (0, 1)
             }
             | {f"{name}/{layer}" for name in ("mean", "deviation") for layer in (0, 1)}
@@ -53,8 +56,14 @@ RECIPE = Recipe(
         ),
         (
             landscape,
-            {"landscape_low", "landscape_high", "gradient_change", "gradient_change_absolute"}
-            | {"beta"},
+            {
+                f"{name} {share}"
+                for name in (
+                    *("landscape_low", "landscape_high"),
+                    *("gradient_change", "gradient_change_absolute", "beta"),
+                )
+                for share in SHARES
+            },
         ),
         (
             weight_geometry,
@@ -64,9 +73,12 @@ RECIPE = Recipe(
 )
 def test_observing_changes_no_training(observed: Any, names: set[str], bench: Workbench) -> None:
     history = run(observed, bench, RECIPE, 1)
-    assert {name: history[name] for name in METRICS} == fit(bench, RECIPE, 1)
-    drifts = {"drift/0", "drift/1"} if observed is covariate_shift else set()
-    assert set(history) == {*METRICS, *names, *drifts}
+    alone = fit(bench, RECIPE, 1)
+    assert {name: history[name] for name in alone} == alone
+    drifts = {f"{name}/{layer}" for name in ("drift", "shape") for layer in (0, 1)}
+    drifts = drifts if observed is covariate_shift else set()
+    parts = {"val_accuracy/0", "val_accuracy_population/0"}  # of the few test images, one
+    assert set(history) == {*METRICS, *parts, *names, *drifts}
     assert {len(history[name]) for name in names} == {3}
     assert {len(history[name]) for name in drifts} <= {2}
     for values in history.values():
@@ -83,13 +95,15 @@ def test_what_is_observed_is_of_the_next_batch_and_of_fixed_images(bench: Workbe
     recipe, tiny = RECIPE.but(epochs=1, inputs="standardized"), bench.data
     history = run(covariate_shift, bench, recipe, 1)
     model = bench.program(recipe).model
-    pixel_mean, pixel_std = bench.pixel_statistics(recipe)
+    pixel_mean, pixel_std = bench.pixel_statistics(recipe, 1)
     inputs = (tiny.x_train.astype(np.float32) - pixel_mean) / pixel_std
     batch = epoch_order(1, 1, 100)[:20]
-    expected = probes.covariate_shift(model, inputs[batch], tiny.y_train[batch], 0.1)
-    for name, values in expected.items():
-        for layer, value in enumerate(values.numpy()):
-            assert history[f"{name}/{layer}"] == pytest.approx([value], rel=1e-3, abs=1e-5)
+    for share in (0.01, 0.03, 0.1):
+        expected = probes.covariate_shift(model, inputs[batch], tiny.y_train[batch], share)
+        for name, values in expected.items():
+            for layer, value in enumerate(values.numpy()):
+                found = history[f"{name} {share:.0%}/{layer}"]
+                assert found == pytest.approx([value], rel=1e-3, abs=1e-4)
     described = probes.preactivations(model, inputs)
     for name in ("mean", "deviation"):
         for layer, value in enumerate(described[name].numpy()):
@@ -120,9 +134,13 @@ def test_the_drift_of_a_row_is_from_the_row_before(bench: Workbench) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(observe, "drift", noted)
         history = run(covariate_shift, bench, RECIPE, 1)
-    (_, second), (again, third) = seen
+    # the shape's first, then that of the quantiles as they are
+    (shape, _), (_, second), _, (again, third) = seen
     assert second is again
-    assert history["drift/0"] == [1, 2]
+    assert history["drift/0"] == [2, 4]
+    assert history["shape/0"] == [1, 3]
+    np.testing.assert_allclose(shape.mean(axis=-1), 0, atol=1e-6)
+    np.testing.assert_allclose(shape.std(axis=-1), 1, rtol=1e-5)
     for index in range(40):
         found = [row[-1, :4].ravel()[index] for row in (second, third)]
         assert history[f"quantiles/{index}"][1:] == found
@@ -148,7 +166,7 @@ def test_a_run_that_diverges_can_be_observed(bench: Workbench) -> None:
 def test_gradients_are_those_of_the_first_batch_before_training(bench: Workbench) -> None:
     recipe = RECIPE.but(depth=3, validation=20, train_size=80)
     history = run(gradient_norms, bench, recipe, 1)
-    used = bench.data.holdout(20)
+    used = bench.data.draw(1, 80, 20)
     model, batch = build(recipe, 1), epoch_order(1, 0, 80)[:20]
     inputs = used.x_train[batch].astype(np.float32) / 255
     expected = probes.gradient_norms(model, inputs, used.y_train[batch]).numpy()

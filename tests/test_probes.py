@@ -50,6 +50,17 @@ def numbers(found: dict[str, Any]) -> dict[str, Any]:
     return {name: value.numpy() for name, value in found.items()}
 
 
+def in_lengths(model: Any, gradients: list[Any]) -> list[Any]:
+    """Return gradients, each layer's as long as its variables."""
+    found = iter(gradients)
+    rescaled = []
+    for layer in model.layers:
+        slopes = [next(found) for _ in layer.trainable_variables]
+        values = [variable.numpy() for variable in layer.trainable_variables]
+        rescaled += [slope * norm(values) / norm(slopes) for slope in slopes]
+    return rescaled
+
+
 def norm(arrays: list[Any]) -> float:
     return float(np.sqrt(sum(np.sum(array.astype(np.float64) ** 2) for array in arrays)))
 
@@ -108,17 +119,18 @@ def test_gradient_norms_of_other_networks_are_one_for_each_hidden_layer(model: A
 def test_the_shift_of_a_gradient_is_that_after_a_step_of_the_layers_before(
     normaliser: str | None,
 ) -> None:
-    rate, recipe = 0.3, HIDDEN.but(norm=normaliser)
-    found = numbers(covariate_shift(trained(recipe), IMAGES, LABELS, rate))
+    share, recipe = 0.05, HIDDEN.but(norm=normaliser)
+    found = numbers(covariate_shift(trained(recipe), IMAGES, LABELS, share))
     model = trained(recipe)
     dense = [layer for layer in model.layers if isinstance(layer, keras.layers.Dense)]
     _, gradients = loss_and_gradients(model)
+    slopes = in_lengths(model, gradients)
     for index, layer in enumerate(dense[1:]):
         before = [v for one in model.layers[: model.layers.index(layer)] for v in one.weights]
         kept = snapshot(model)
-        for variable, gradient in zip(model.trainable_variables, gradients, strict=True):
+        for variable, slope in zip(model.trainable_variables, slopes, strict=True):
             if any(variable is one for one in before):
-                variable.assign_sub(rate * gradient)
+                variable.assign_sub(share * slope)
         _, others = loss_and_gradients(model)
         for variable, value in zip(model.variables, kept, strict=True):
             variable.assign(value)
@@ -138,22 +150,34 @@ def test_without_a_step_there_is_no_shift() -> None:
     np.testing.assert_allclose(found["cosine"], np.ones(3), rtol=1e-5)
 
 
+def test_a_step_is_a_share_of_each_layer_s_length() -> None:
+    """With weights before normalisers twice as long, the shift is the same, but for epsilon."""
+    recipe = HIDDEN.but(norm_options={"epsilon": 1e-9})
+    short, long = trained(recipe), trained(recipe)
+    for layer in long.layers:
+        if isinstance(layer, keras.layers.Dense) and layer is not long.layers[-1]:
+            layer.set_weights([2 * weights for weights in layer.get_weights()])
+    one, other = (numbers(covariate_shift(model, IMAGES, LABELS, 0.05)) for model in (short, long))
+    np.testing.assert_allclose(one["shift"], other["shift"], rtol=1e-2)
+
+
 def test_the_landscape_is_that_along_the_gradient() -> None:
-    steps, rate = (0.5, 2, 4), 0.3
+    steps, share = (0.5, 2, 4), 0.05
     model = trained(HIDDEN)
     _, gradients = loss_and_gradients(model)
+    slopes = in_lengths(model, gradients)
     kept = snapshot(model)
     losses, changes, betas = [], [], []
     for step in steps:
-        for variable, gradient in zip(model.trainable_variables, gradients, strict=True):
-            variable.assign_sub(step * rate * gradient)
+        for variable, slope in zip(model.trainable_variables, slopes, strict=True):
+            variable.assign_sub(step * share * slope)
         loss, others = loss_and_gradients(model)
         losses.append(loss)
         changes.append(norm([one - other for one, other in zip(others, gradients, strict=True)]))
-        betas.append(changes[-1] / (step * rate * norm(gradients)))
+        betas.append(changes[-1] / (step * share * norm(slopes)))
         for variable, value in zip(model.variables, kept, strict=True):
             variable.assign(value)
-    found = numbers(landscape(model, IMAGES, LABELS, rate, steps))
+    found = numbers(landscape(model, IMAGES, LABELS, share, steps))
     assert min(losses) < max(losses)
     assert found["landscape_low"] == pytest.approx(min(losses), rel=1e-4)
     assert found["landscape_high"] == pytest.approx(max(losses), rel=1e-4)

@@ -54,6 +54,7 @@ def recipes(draw: st.DrawFn) -> Recipe:
         "size": st.just(ghost),
         "max_shift": st.floats(0, 3) | st.integers(0, 3),
         "max_scale": st.floats(1, 3) | st.integers(1, 3),
+        "by_example": st.booleans(),
         "per_step": st.booleans(),
     }
     stepwise = model == "gru" and named["norm_position"] == "before"

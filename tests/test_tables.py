@@ -90,6 +90,7 @@ def test_statistics_are_shared_by_what_the_table_says(norm: str) -> None:
         "layer": np.s_[0, :],
         "group": np.s_[0, :4],
         "channel": np.s_[:0, 0],  # a number by itself is always 0
+        "number": np.s_[0, 0],
     }
     changed = np.zeros((12, 8), bool)
     changed[together[NORMALISERS[norm].over]] = True

@@ -25,6 +25,8 @@ from bn_tutorial.recipe import Recipe
 FIXED = 500
 #: Units of the last hidden layer whose quantiles `covariate_shift` keeps.
 KEPT = 4
+#: How long the steps are along which one looks, as shares of the length of each layer's variables.
+SHARES = (0.01, 0.03, 0.1)
 
 
 def covariate_shift(bench: Workbench, recipe: Recipe, seed: int) -> Iterator[Row]:
@@ -38,24 +40,31 @@ def covariate_shift(bench: Workbench, recipe: Recipe, seed: int) -> Iterator[Row
     Yields
     ------
     dict of str to float
-        After each epoch, besides: ``shift/0`` …, ``shift_absolute/0`` … and ``cosine/0`` … of
-        `bn_tutorial.engines.probes.covariate_shift`, of the batch that would be next;
+        After each epoch, besides: for each of the `SHARES` ``shift 1%/0`` …, ``shift_absolute 1%/0``
+        … and ``cosine 1%/0`` … and so on, of `bn_tutorial.engines.probes.covariate_shift`, of the
+        batch that would be next;
         ``mean/0`` … and ``deviation/0`` … of `bn_tutorial.engines.probes.preactivations`, of the
         first `FIXED` training images, layer by layer; ``quantiles/0`` … of the first `KEPT` of its
         units of the last hidden layer, unit by unit. ``drift/0`` … is, for each hidden layer and
         from the second epoch on, by how much distributions have moved in an epoch: the mean
         absolute change of a unit's quantiles (nearly the Wasserstein-1 distance), divided by the
-        distance between its 15 % and 85 % quantiles before, averaged over units.
+        distance between its 15 % and 85 % quantiles before, averaged over units. ``shape/0`` … is
+        the same once each unit's quantiles have been standardised: what moves besides mean and
+        deviation, which a normaliser fixes by construction.
     """
-    key = recipe.inputs, recipe.train_size, recipe.validation
-    # one probe for all runs on the same images: it is compiled once
-    probe = bench.keep(__name__, key, lambda: _shift_probe(bench, recipe), most=2)
+    (images, _), _, _ = bench.resident(recipe, seed)
+    first = tf.range(min(FIXED, len(images)))
+    fixed = batch(images, first, *bench.pixel_statistics(recipe, seed))
+    # one probe for all runs on so many images: it is compiled once
+    kept, probe = bench.keep(__name__, len(first), lambda: _shift_probe(fixed), most=2)
+    kept.assign(fixed)
     before = None
     for row in single.fit(bench, recipe, seed, probe):
         names = [name for name in row if name.startswith("quantiles/")]
         now = np.array([row.pop(name) for name in names]).reshape(-1, UNITS, len(QUANTILES))
         if before is not None:
-            row |= numbered({"drift": drift(before, now)})
+            shape = drift(_standardised(before), _standardised(now))
+            row |= numbered({"drift": drift(before, now), "shape": shape})
         yield row | numbered({"quantiles": now[-1, :KEPT].ravel()})
         before = now
 
@@ -79,18 +88,32 @@ def drift(before: npt.NDArray[Any], now: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return moved.mean(axis=-1)  # type: ignore[no-any-return]
 
 
-def _shift_probe(bench: Workbench, recipe: Recipe) -> Probe:
-    (images, _), _, _ = bench.resident(recipe)
-    first = tf.range(min(FIXED, len(images)))
-    fixed = batch(images, first, *bench.pixel_statistics(recipe))
+def _standardised(quantiles: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    with np.errstate(invalid="ignore", divide="ignore"):
+        centred = quantiles - quantiles.mean(axis=-1, keepdims=True)
+        return centred / centred.std(axis=-1, keepdims=True)  # type: ignore[no-any-return]
+
+
+def _by_share(probe: Probe, model: Any, inputs: Any, targets: Any) -> dict[str, Any]:
+    """Return what a probe finds along steps of each length."""
+    return {
+        f"{name} {share:.0%}": value
+        for share in SHARES
+        for name, value in probe(model, inputs, targets, share).items()
+    }
+
+
+def _shift_probe(inputs: Any) -> tuple[tf.Variable, Probe]:
+    """Return the inputs over which distributions are compared, as a variable, and the probe."""
+    fixed = tf.Variable(inputs)
 
     def probe(model: Any, inputs: Any, targets: Any, learning_rate: Any) -> dict[str, Any]:
         return {
-            **probes.covariate_shift(model, inputs, targets, learning_rate),
-            **probes.preactivations(model, fixed),
+            **_by_share(probes.covariate_shift, model, inputs, targets),
+            **probes.preactivations(model, tf.convert_to_tensor(fixed)),
         }
 
-    return probe
+    return fixed, probe
 
 
 def landscape(bench: Workbench, recipe: Recipe, seed: int) -> Iterator[Row]:
@@ -105,9 +128,13 @@ def landscape(bench: Workbench, recipe: Recipe, seed: int) -> Iterator[Row]:
     ------
     dict of str to float
         After each epoch, besides: what `bn_tutorial.engines.probes.landscape` returns, of the
-        batch that would be next.
+        batch that would be next, for each of the `SHARES`: ``landscape_low 1%`` and so on.
     """
-    return single.fit(bench, recipe, seed, probes.landscape)
+    return single.fit(bench, recipe, seed, _landscape_probe)
+
+
+def _landscape_probe(model: Any, inputs: Any, targets: Any, learning_rate: Any) -> dict[str, Any]:
+    return _by_share(probes.landscape, model, inputs, targets)
 
 
 def weight_geometry(bench: Workbench, recipe: Recipe, seed: int) -> Iterator[Row]:
@@ -151,8 +178,8 @@ def gradient_norms(bench: Workbench, recipe: Recipe, seed: int) -> Iterator[Row]
     program = bench.program(recipe)  # a deep network takes longer to build than to measure
     program.start(recipe, seed)
     model = program.model
-    (images, labels), validation, _ = bench.resident(recipe)
-    pixels = bench.pixel_statistics(recipe)
+    (images, labels), validation, _ = bench.resident(recipe, seed)
+    pixels = bench.pixel_statistics(recipe, seed)
     first = epoch_order(seed, 0, len(labels))[: recipe.batch_size]
     inputs, targets = batch(images, first, *pixels), tf.gather(labels, first)
     others = batch(validation[0], tf.range(len(validation[1])), *pixels)

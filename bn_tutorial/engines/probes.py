@@ -50,14 +50,15 @@ def gradient_norms(model: keras.Model, inputs: Any, targets: Any) -> Any:
     return tf.stack([tf.norm(gradient) for gradient in gradients]) / inputs.shape[0] ** 0.5
 
 
-def covariate_shift(
-    model: keras.Model, inputs: Any, targets: Any, learning_rate: Any
-) -> dict[str, Any]:
+def covariate_shift(model: keras.Model, inputs: Any, targets: Any, share: Any) -> dict[str, Any]:
     """Measure by how much a step of the layers before a layer changes its own gradient.
 
     G is the gradient of the loss of a batch with respect to a layer's kernel, and G' the same
-    after all trainable variables of the layers before have taken one step of gradient
-    descent. Both are in training mode, with the same draws where a layer draws at random.
+    after all trainable variables of the layers before have gone down their gradient, those of each
+    layer by a share of their own length. Both are in training mode, with the same draws where a
+    layer draws at random. The step has no learning rate in it: a layer before a normaliser computes
+    the same with weights of any length, and a rate that suits one network is long or short for
+    another.
 
     Parameters
     ----------
@@ -67,8 +68,8 @@ def covariate_shift(
         The images.
     targets : tensor of integers, shape (n,)
         Their classes.
-    learning_rate : float or scalar tensor
-        Of that step.
+    share : float or scalar tensor
+        The step's length in each layer, as a share of the length of the layer's variables.
 
     Returns
     -------
@@ -79,12 +80,14 @@ def covariate_shift(
 
     References
     ----------
-    Santurkar et al. (2018), How does batch normalization help optimization?, Definition 2.1.
+    Santurkar et al. (2018), How does batch normalization help optimization?, Definition 2.1, there
+    with the step that training takes.
     """
     values, owners = _variables(model)
     kernels = [i for i, v in enumerate(model.trainable_variables) if v.name == "kernel"]
     _, before = _gradients(model, inputs, targets, values)
-    stepped = [value - learning_rate * slope for value, slope in zip(values, before, strict=True)]
+    slopes = _in_lengths(values, owners, before)
+    stepped = [value - share * slope for value, slope in zip(values, slopes, strict=True)]
 
     def measure(layer: Any) -> Any:
         mixed = [
@@ -107,14 +110,15 @@ def landscape(
     model: keras.Model,
     inputs: Any,
     targets: Any,
-    learning_rate: Any,
-    steps: Sequence[float] = (0.5, 1, 2, 3, 3.5, 4),
+    share: Any,
+    steps: Sequence[float] = (1 / 8, 1 / 4, 1 / 2, 3 / 4, 7 / 8, 1),
 ) -> dict[str, Any]:
     """Look along the gradient: how loss and gradient change over steps of several lengths.
 
     With weights w and gradient g of the loss of a batch, the loss and the gradient g' are
-    computed at w' = w − step · learning rate · g, in training mode, with the same draws where
-    a layer draws at random.
+    computed at w' = w − step · share · d, in training mode, with the same draws where a layer draws
+    at random. The direction d is g, made as long in each layer as that layer's variables: as for
+    `covariate_shift`, there is no learning rate in it.
 
     Parameters
     ----------
@@ -124,10 +128,10 @@ def landscape(
         The images.
     targets : tensor of integers, shape (n,)
         Their classes.
-    learning_rate : float or scalar tensor
-        The unit of the steps.
+    share : float or scalar tensor
+        The length of the longest step in each layer, as a share of the length of its variables.
     steps : sequence of float
-        The lengths.
+        The lengths, in units of that.
 
     Returns
     -------
@@ -142,19 +146,20 @@ def landscape(
     Santurkar et al. (2018), How does batch normalization help optimization?, whose effective
     smoothness this is.
     """
-    values, _ = _variables(model)
+    values, owners = _variables(model)
     _, gradients = _gradients(model, inputs, targets, values)
-    size = tf.linalg.global_norm(gradients)
+    slopes = _in_lengths(values, owners, gradients)
+    size, length = tf.linalg.global_norm(gradients), tf.linalg.global_norm(slopes)
 
     def look(distance: Any) -> Any:
-        moved = [value - distance * slope for value, slope in zip(values, gradients, strict=True)]
+        moved = [value - distance * slope for value, slope in zip(values, slopes, strict=True)]
         loss, others = _gradients(model, inputs, targets, moved)
         change = tf.linalg.global_norm(
             [other - slope for other, slope in zip(others, gradients, strict=True)]
         )
-        return tf.stack([loss, change, change / (distance * size)])
+        return tf.stack([loss, change, change / (distance * length)])
 
-    distances = tf.constant(steps, tf.float32) * learning_rate
+    distances = tf.constant(steps, tf.float32) * share
     losses, changes, betas = tf.unstack(
         tf.map_fn(look, distances, fn_output_signature=tf.float32), axis=1
     )
@@ -276,6 +281,21 @@ def _gradients(
             predictions = model(inputs, training=True)
         loss = tf.reduce_mean(_losses(targets, predictions))
     return loss, tape.gradient(loss, values)
+
+
+def _in_lengths(values: list[Any], owners: list[int], gradients: list[Any]) -> list[Any]:
+    """Return gradients that are, in each layer, as long as the layer's variables."""
+
+    def norm(tensors: list[Any], layer: int) -> Any:
+        return tf.linalg.global_norm(
+            [one for one, owner in zip(tensors, owners, strict=True) if owner == layer]
+        )
+
+    factors = {
+        layer: tf.math.divide_no_nan(norm(values, layer), norm(gradients, layer))
+        for layer in set(owners)
+    }
+    return [slope * factors[owner] for slope, owner in zip(gradients, owners, strict=True)]
 
 
 def _cosine(one: Any, other: Any) -> Any:

@@ -164,7 +164,7 @@ def against(
 def by_layer(
     trial: Trained,
     shown: Shown,
-    name: str,
+    name: str | Mapping[str, str],
     *,
     ylabel: str = "",
     xlabel: str = "layer",
@@ -182,8 +182,9 @@ def by_layer(
         Where the runs are.
     shown : recipes, or mapping of str to recipes
         As for `curves`.
-    name : str
-        The histories have ``name/0``, ``name/1`` and so on.
+    name : str or mapping of str to str
+        The histories have ``name/0``, ``name/1`` and so on; or a name for each panel's title, each
+        with the same recipes.
     ylabel, xlabel : str
         What the axes show, where the name will not do.
     names : sequence, optional
@@ -205,11 +206,14 @@ def by_layer(
         The figure, with its numbers in ``data``.
     """
     groups = panels_of(shown)
+    if isinstance(name, Mapping):
+        groups = dict.fromkeys(name, *groups.values())
+    names_of = name if isinstance(name, Mapping) else dict.fromkeys(groups, name)
     with panels(trial, (1, len(groups)), alt=alt, size=(7.6, 4), sharey=not relative) as drawn:
         for panel, (title, group) in zip(drawn, groups.items(), strict=True):
             middles = {}
             for series, recipe, runs in named(trial, group):
-                found = measures.by_layer(runs, name)
+                found = measures.by_layer(runs, names_of[title])
                 if relative:
                     found = found.div(found.iloc[:, -1], axis="index")
                 layers = np.arange(1, found.shape[1] + 1)
@@ -228,7 +232,8 @@ def by_layer(
                 panel.axes.set_ylim(bottom=0)
             if names:
                 panel.axes.set_xticks(layers, [str(one) for one in names])
-        drawn[0].axes.set_ylabel(ylabel or NAMES.get(name, name))
+        one = next(iter(names_of.values())).partition(" ")[0]
+        drawn[0].axes.set_ylabel(ylabel or NAMES.get(one, one))
     return finished()
 
 

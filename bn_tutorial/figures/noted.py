@@ -18,7 +18,7 @@ from bn_tutorial.training.runs import Runs
 def histories(
     trial: Trained,
     shown: Shown | Mapping[str, Mapping[str, tuple[Drawn, Measure]]],
-    measure: Measure | None = None,
+    measure: Measure | Mapping[str, Measure] | None = None,
     *,
     ylabel: str | Mapping[str, str] = "",
     over: str = "epoch",
@@ -41,8 +41,8 @@ def histories(
     shown : recipes, or mapping of str to recipes
         As for `curves`. Without a `measure`, ``shown[title][label]`` is a pair: a recipe (or runs of
         one) and its measure.
-    measure : str or callable, optional
-        A name in a run's history, or what computes it from runs.
+    measure : str, callable, or mapping of str to these, optional
+        A name in a run's history, or what computes it from runs; or one for each title.
     ylabel : str or mapping of str to str
         What is measured, where its name will not do. A mapping makes rows of panels and says how
         their names in the history begin: in a row with ``"kl/"`` what is called ``"0.9"`` is
@@ -75,7 +75,7 @@ def histories(
         The figure, with its numbers in ``data``.
     """
     pairs: Any = shown if measure is None else _with(trial, shown, measure)  # type: ignore[arg-type]
-    rows = ylabel if isinstance(ylabel, Mapping) else {ylabel or NAMES.get(str(measure), ""): ""}
+    rows = ylabel if isinstance(ylabel, Mapping) else {ylabel or _name(measure): ""}
     cells = [(*row, *column) for row in rows.items() for column in pairs.items()]
     layout: dict[str, Any] = {"legend": legend, "sharex": "col", "sharey": "row"}
     size = size or (7.6, 2.8 + 1.4 * len(rows))
@@ -107,7 +107,7 @@ def histories(
 def ranges(
     trial: Trained,
     shown: Shown,
-    measure: Callable[[Runs], Sequence[Any]],
+    measure: Callable[[Runs], Sequence[Any]] | Mapping[str, Callable[[Runs], Sequence[Any]]],
     *,
     ylabel: str,
     one_seed: bool = False,
@@ -123,9 +123,9 @@ def ranges(
         Where the runs are.
     shown : recipes, or mapping of str to recipes
         As for `curves`.
-    measure : callable
+    measure : callable, or mapping of str to callable
         Computes from the runs of a recipe the low end, the middle and the high end, each of
-        shape (seeds, epochs); the middle may be None.
+        shape (seeds, epochs); the middle may be None. Or one for each title.
     ylabel : str
         What is measured.
     one_seed : bool
@@ -151,7 +151,8 @@ def ranges(
             networks = named(trial, group)
             for series, recipe, runs in networks:
                 color = COLORS[recipe.norm]
-                low, middle, high = measure(runs)
+                ends_of = measure[title] if isinstance(measure, Mapping) else measure
+                low, middle, high = ends_of(runs)
                 epochs = np.arange(1, np.shape(low)[1] + 1)
                 ends = (low[0], high[0]) if one_seed else (geometric(low), geometric(high))
                 panel.band(f"{series}, range", epochs, *ends, color=color, alpha=0.3)
@@ -178,10 +179,20 @@ def ranges(
 
 
 def _with(
-    trial: Trained, shown: Shown, measure: Measure
+    trial: Trained, shown: Shown, measure: Measure | Mapping[str, Measure]
 ) -> dict[str, dict[str, tuple[Drawn, Measure]]]:
-    """Return what is shown, each with the same measure."""
+    """Return what is shown, each with its measure."""
+
+    def of(title: str) -> Measure:
+        return measure[title] if isinstance(measure, Mapping) else measure
+
     return {
-        title: {label: (runs, measure) for label, _, runs in named(trial, group)}
+        title: {label: (runs, of(title)) for label, _, runs in named(trial, group)}
         for title, group in panels_of(shown).items()
     }
+
+
+def _name(measure: object) -> str:
+    """Return what a measure is called; of several, what they have in common."""
+    one = next(iter(measure.values())) if isinstance(measure, Mapping) else measure
+    return NAMES.get(str(one).partition(" ")[0], "")

@@ -20,15 +20,15 @@ def normalization(name: str, **options: Any) -> keras.layers.Layer:
 
     Parameters
     ----------
-    name : {"batch", "noisy", "ghost", "renorm", "layer", "instance", "group"}
+    name : {"batch", "noisy", "noise", "ghost", "renorm", "layer", "instance", "group"}
         ``"batch"`` is Keras's own `BatchNormalization`; the others normalise with noise
-        added (Santurkar et al. 2018), over ghost batches (Hoffer et al. 2017), with batch
+        added (Santurkar et al. 2018; ``"noise"`` is that noise alone), over ghost batches (Hoffer et al. 2017), with batch
         renormalisation (Ioffe 2017), over all features of one image, at each pixel or row by
         itself (Ba et al. 2016), over one channel of one image (Ulyanov et al. 2016) or over a
         group of its channels (Wu & He 2018).
     **options
         Passed to the layer; `bn_tutorial.recipe.NORMALISERS` lists them, except for the ``seed``
-        of ``"noisy"``.
+        of ``"noisy"`` and ``"noise"``.
 
     Returns
     -------
@@ -119,8 +119,39 @@ class GhostBatchNormalization(keras.layers.BatchNormalization):
         return {**super().get_config(), "size": self.size}
 
 
+class _Noise:
+    """What layers with noise share: the numbers that say how much, and the draws."""
+
+    def _prepare(
+        self, max_shift: float, max_scale: float, by_example: bool, seed: int | None
+    ) -> None:
+        self.max_shift, self.max_scale, self.by_example = max_shift, max_scale, by_example
+        self.seed, self.noise = seed, True
+        self.seed_generator = keras.random.SeedGenerator(seed)
+
+    def _noised(self, outputs: Any) -> Any:
+        every = ops.shape(outputs)
+        centres = self._draw(
+            tf.random.stateless_uniform, (2, *(every if self.by_example else outputs.shape[-1:]))
+        )
+        shift = self.max_shift * (2.0 * centres[0] - 1.0)
+        shift += JITTER * (2.0 * self._draw(tf.random.stateless_uniform, every) - 1.0)
+        scale = 1.0 + (self.max_scale - 1.0) * centres[1]
+        scale += JITTER * self._draw(tf.random.stateless_normal, every)
+        return scale * outputs + shift
+
+    def _draw(self, distribution: Callable[..., Any], shape: Any) -> Any:
+        seed = ops.cast(self.seed_generator.next(), "int32")
+        # keras.random does not name the algorithm, and XLA on a CPU may then take far longer
+        return ops.cast(distribution(shape, seed, alg="philox"), self.compute_dtype)  # type: ignore[attr-defined]
+
+    def _own_config(self) -> dict[str, Any]:
+        names = ("max_shift", "max_scale", "by_example", "seed")
+        return {name: getattr(self, name) for name in names}
+
+
 @keras.saving.register_keras_serializable("bn_tutorial")
-class NoisyBatchNormalization(keras.layers.BatchNormalization):
+class NoisyBatchNormalization(_Noise, keras.layers.BatchNormalization):
     """Batch normalisation whose outputs are given another distribution in every step.
 
     In training, the output y of example i and unit j (the last axis; each pixel or row of an
@@ -139,6 +170,9 @@ class NoisyBatchNormalization(keras.layers.BatchNormalization):
         The largest shift that a unit can draw; 0 or more.
     max_scale : float
         The largest factor that a unit can draw; 1 or more.
+    by_example : bool
+        Whether μ and σ are drawn for each example, too: the noise of an output is as strong then, and
+        no distribution shifts.
     seed : int or None
         Fixes the noise. None draws a seed.
     **kwargs
@@ -155,36 +189,59 @@ class NoisyBatchNormalization(keras.layers.BatchNormalization):
         self,
         max_shift: float = 0.5,
         max_scale: float = 1.25,
+        by_example: bool = False,
         seed: int | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.max_shift, self.max_scale, self.seed = max_shift, max_scale, seed
-        self.noise = True
-        self.seed_generator = keras.random.SeedGenerator(seed)
+        self._prepare(max_shift, max_scale, by_example, seed)
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
         """Normalise `inputs`, of shape (batch, ..., features), and add the noise."""
         outputs = super().call(inputs, training=training, mask=mask)
-        if not (training and self.trainable and self.noise):
-            return outputs
-        units, every = outputs.shape[-1:], ops.shape(outputs)
-        centres = self._draw(tf.random.stateless_uniform, (2, *units))
-        shift = self.max_shift * (2.0 * centres[0] - 1.0)
-        shift += JITTER * (2.0 * self._draw(tf.random.stateless_uniform, every) - 1.0)
-        scale = 1.0 + (self.max_scale - 1.0) * centres[1]
-        scale += JITTER * self._draw(tf.random.stateless_normal, every)
-        return scale * outputs + shift
-
-    def _draw(self, distribution: Callable[..., Any], shape: Any) -> Any:
-        seed = ops.cast(self.seed_generator.next(), "int32")
-        # keras.random does not name the algorithm, and XLA on a CPU may then take far longer
-        return ops.cast(distribution(shape, seed, alg="philox"), self.compute_dtype)
+        return self._noised(outputs) if training and self.trainable and self.noise else outputs
 
     def get_config(self) -> dict[str, Any]:
         """Return what is needed to build the layer anew."""
-        own = {"max_shift": self.max_shift, "max_scale": self.max_scale, "seed": self.seed}
-        return {**super().get_config(), **own}
+        return {**super().get_config(), **self._own_config()}
+
+
+@keras.saving.register_keras_serializable("bn_tutorial")
+class ShiftingNoise(_Noise, keras.layers.Layer):
+    """The noise of `NoisyBatchNormalization` without its normalisation.
+
+    In training, outputs are the inputs with that noise; at inference they are the inputs.
+
+    Parameters
+    ----------
+    max_shift, max_scale, by_example, seed
+        As in `NoisyBatchNormalization`.
+    **kwargs
+        As in `keras.layers.Layer`.
+
+    References
+    ----------
+    Santurkar et al. (2018), section 2, for whose noise this is the control.
+    """
+
+    def __init__(
+        self,
+        max_shift: float = 0.5,
+        max_scale: float = 1.25,
+        by_example: bool = False,
+        seed: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self._prepare(max_shift, max_scale, by_example, seed)
+
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
+        """Add the noise to `inputs`, of shape (batch, ..., features)."""
+        return self._noised(inputs) if training and self.trainable and self.noise else inputs
+
+    def get_config(self) -> dict[str, Any]:
+        """Return what is needed to build the layer anew."""
+        return {**super().get_config(), **self._own_config()}
 
 
 @keras.saving.register_keras_serializable("bn_tutorial")

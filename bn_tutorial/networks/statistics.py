@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from bn_tutorial.networks.backend import keras, tf
+from bn_tutorial.networks.layers import ShiftingNoise
 from bn_tutorial.recipe import NORMALISERS
 
 #: Images in each batch over which population statistics are averaged.
@@ -258,7 +259,7 @@ def deterministic(model: keras.Model) -> Iterator[None]:
         (layer, name, getattr(layer, name))
         for layer in model.layers
         for name in plain
-        if isinstance(layer, (keras.layers.Dropout, keras.layers.BatchNormalization))
+        if isinstance(layer, (keras.layers.Dropout, keras.layers.BatchNormalization, ShiftingNoise))
         and hasattr(layer, name)
     ]
     for layer, name, _ in changed:

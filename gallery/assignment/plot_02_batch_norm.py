@@ -102,32 +102,45 @@ trial.curves(
 # %%
 # The verdicts
 # ------------
-# Eight hypotheses were written down in ``hypotheses/batch-norm.toml`` before any run, each with
-# the smallest effect that matters. Every one compares two arms, paired by seed. Two of them are
-# *primary*, and corrected for being two (Holm, 1979); the others are secondary.
+# Registered in ``hypotheses/batch-norm.toml`` after pilot runs, and before the runs shown here.
+# There are eight, each with the smallest effect that matters; every one compares two arms, paired by
+# seed. Where a curve is jagged its last point is a matter of luck, so test accuracies are means of the
+# last five epochs. The intervals of the three *primary* hypotheses are widened, so that they hold
+# together; one asks for an estimate only, and the others are secondary.
 
 from bn_tutorial.evidence.measures import roughness
 
-final, MOVING, POPULATION = trial.final, "val_accuracy", "val_accuracy_population"
+MOVING, POPULATION = "val_accuracy", "val_accuracy_population"
 with_both = {"without": plain, "batch": normalized}
+
+
+def tested(metric, *recipe, **arms):
+    """Return a mean over the last five epochs, by seed and test images."""
+    return trial.tested(metric, *recipe, epochs=5, **arms)
+
+
+def readings(recipe):
+    """Return a network's accuracy with moving and with population statistics."""
+    return {
+        "moving": tested(MOVING, recipe),
+        "population": tested(POPULATION, recipe),
+    }
+
+
 trial.judge(
     {
-        "fits-faster": final("accuracy", **with_both),
-        "notebook-curve": final(MOVING, **with_both),
+        "fits-faster": trial.final("accuracy", **with_both),
+        "notebook-curve": tested(MOVING, **with_both),
         "jagged": {
             arm: roughness(trial.of(net), MOVING) for arm, net in with_both.items()
         },
-        "better-network": final(POPULATION, **with_both),
-        "hidden": {
-            "moving": final(MOVING, normalized),
-            "population": final(POPULATION, normalized),
-        },
-        "hidden-standardized": {
-            "moving": final(MOVING, normalized_std),
-            "population": final(POPULATION, normalized_std),
-        },
-        "inputs-alone": final(MOVING, unit=plain, standardized=plain_std),
-        "beyond-inputs": final(POPULATION, without=plain_std, batch=normalized_std),
+        "better-network": tested(POPULATION, **with_both),
+        "hidden": readings(normalized),
+        "hidden-standardized": readings(normalized_std),
+        "inputs-alone": tested(MOVING, unit=plain, standardized=plain_std),
+        "beyond-inputs": tested(
+            POPULATION, without=plain_std, batch=normalized_std
+        ),
     }
 )
 
@@ -144,8 +157,8 @@ labels = {
 }
 trial.effects(
     {label: trial.verdicts[name].effect for name, label in labels.items()},
-    alt="Six effects on the final test accuracy, in percentage points; a grey band "
-    "marks effects below one point.",
+    alt="Six effects on the test accuracy of the last five epochs, in percentage "
+    "points; a grey band marks effects below one point.",
 )
 
 # %%

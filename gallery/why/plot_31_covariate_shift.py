@@ -21,23 +21,29 @@ what becomes of training when it is made unsteady again.
 # ------------------------
 # *By distribution.* Take a unit, and what enters its activation for 500 fixed images. After every
 # epoch, note the quantiles of these 500 numbers. How far do they move in an epoch, compared with
-# how far apart the 15th and the 85th percentile are? That is the unit's *drift*.
+# how far apart the 15th and the 85th percentile are? That is the unit's *drift*. A normaliser fixes
+# mean and deviation by construction, so here is a second measure, the drift of the *shape*: the same,
+# once the quantiles have been standardised.
 #
 # *By gradient.* Let :math:`G` be the gradient of the loss of a batch with respect to a layer's
 # weights. Now update the layers below it, and only these, and compute the gradient again,
 # :math:`G'`. The layer is about to step along :math:`G` while :math:`G'` would be right. So the
 # shift is :math:`\|G - G'\| / \|G\|`: at 0 the layers below do not matter, and at 1 the error is as
 # large as the gradient itself.
+#
+# How long should that update be? A learning rate that is right for one network is long or short for
+# another, and before a normaliser the length of the weights does not matter anyway. So each layer
+# goes along its gradient by a *share of its own length*: 1 %, 3 % and 10 %.
 
 # %%
-# Three networks
-# --------------
-# Five hidden layers of 128 rectified units, trained by plain gradient descent: without a
-# normaliser, with batch normalisation, and with noise after it. The noise shifts and stretches the
-# outputs of every unit at random, anew in every step, so that the next layer never meets the same
-# distribution twice. At inference there is no noise.
+# The networks
+# ------------
+# Five hidden layers of 128 rectified units, trained by plain gradient descent: without a normaliser
+# and with batch normalisation, each at the best of some learning rates, by the training loss of a run
+# with a seed that is not used again.
 
 from bn_tutorial import Experiment, Recipe
+from bn_tutorial.engines import observe
 
 trial = Experiment("covariate-shift")
 plain = Recipe(
@@ -51,38 +57,36 @@ plain = Recipe(
     train_size=trial.budget.subset // 2,
     validation=trial.budget.validation,
 )
+rates = trial.grid([0.01, 0.03, 0.1, 0.3])
+without, batch = trial.pilots(
+    {
+        norm: [plain.but(norm=norm, learning_rate=rate) for rate in rates]
+        for norm in (None, "batch")
+    }
+).values()
+print(f"best learning rates: {without.learning_rate:g} without a normaliser,")
+print(f"{batch.learning_rate:g} with batch normalisation")
 
 # %%
-# A longer step shifts more, so the learning rate must be the same for all, and chosen beforehand.
-# The rule: the one of a few at which the *plain* network ends with the lowest training loss, in a
-# run with a seed that is not used again.
+# And noise: it shifts and stretches the outputs of every unit at random, anew in every step, so that
+# the next layer never meets the same distribution twice. At inference there is none. Noise is a
+# burden of its own, so there are two controls: the same noise *without* batch normalisation, and
+# noise as strong that every *example* draws for itself, so that no distribution drifts.
 
-rates = trial.grid([0.003, 0.01, 0.03, 0.1])
-best = trial.pilot(plain.but(learning_rate=rate) for rate in rates)
-print(f"The plain network's best learning rate is {best.learning_rate:g}.")
-
-# %%
-# In small steps things may look different from in large ones. So the first two networks are trained
-# at a tenth of that rate, too.
-
-from bn_tutorial.engines import observe
-
-networks = {
-    "without": best,
-    "batch norm": best.but(norm="batch"),
-    "noisy batch norm": best.but(norm="noisy"),
+noisy = batch.but(norm="noisy")
+drawn = noisy.but(norm_options={"by_example": True})
+bare = without.but(norm="noise")
+networks = {"without": without, "batch norm": batch, "noisy batch norm": noisy}
+noises = {
+    "noise, every example for itself": drawn,
+    "noise without batch norm": bare,
 }
-gentle = best.learning_rate / 10
-slow = {
-    name: networks[name].but(learning_rate=gentle)
-    for name in ("without", "batch norm")
-}
-trial.train([*networks.values(), *slow.values()], engine=observe.covariate_shift)
+trial.train([*networks.values(), *noises.values()], engine=observe.covariate_shift)
 
 # %%
 # The first meaning: distributions
 # --------------------------------
-# One unit of the last hidden layer, for each network and seed, at the plain network's best rate.
+# One unit of the last hidden layer, for each network and seed.
 # Its scale is that of the first epoch: 0 is its median then, and 1 the distance between its two
 # percentiles. If batch normalisation works as its inventors meant it to, then the middle panel is
 # calm; and if the noise does its work, then the one on the right is not.
@@ -117,71 +121,84 @@ trial.ranges(
 # The second meaning: gradients
 # -----------------------------
 # Now for each layer: by how much does a step of the layers below change its gradient? Nothing lies
-# below the first layer, so the panels begin with the second. Look at both rates before you answer.
+# below the first layer, so the panels begin with the second. Look at all three before you answer.
 
 trial.by_layer(
-    {f"rate {best.learning_rate:.3g}": networks, f"rate {gentle:.3g}": slow},
-    "shift",
+    networks,
+    {f"a step of {share:.0%}": f"shift {share:.0%}" for share in observe.SHARES},
     names=[*range(2, plain.depth + 1), "out"],
     alt="Shift of the gradient of each layer, from the second to the output layer, "
-    "at the plain network's best learning rate (left) and at a tenth of it "
-    "(right), without normaliser, with batch norm and, on the left, with noisy "
-    "batch norm.",
+    "after steps of 1, 3 and 10 % of the weights' length: without normaliser, with "
+    "batch norm and with noisy batch norm.",
 )
 
 # %%
-# And this is what it is all for: how well the networks fit the training images, at the higher rate.
+# And this is what it is all for: how well the networks fit the training images.
 
 trial.curves(
-    {f"rate {best.learning_rate:.3g}": networks},
+    {**networks, **noises},
     "fit_accuracy",
-    alt="Training accuracy against the epoch, without normaliser, with batch norm "
-    "and with noisy batch norm, at the plain network's best learning rate.",
+    styles={
+        "noise, every example for itself": {"linestyle": "--"},
+        "noise without batch norm": {"linestyle": ":"},
+    },
+    alt="Training accuracy against the epoch: without normaliser, with batch norm, "
+    "with noisy batch norm, with noise that every example draws for itself, and "
+    "with noise but without batch norm.",
 )
 
 # %%
 # The verdicts
 # ------------
-# Written down in ``hypotheses/covariate-shift.toml`` before these runs. Three hypotheses are
-# *primary*, and corrected for being three; the others are secondary.
+# Registered in ``hypotheses/covariate-shift.toml`` after pilot runs, and before the runs shown
+# here. The intervals of the four *primary* ones, on the gradient and on the shape, are widened, so
+# that they hold together; the others are secondary. Means over epochs and layers are geometric.
 
 from bn_tutorial.evidence.measures import by_layer
 
+GUESSING = 1 / len(trial.data.classes)
+
 
 def mean(name, **arms):
-    """Return a measure averaged over layers and epochs, by seed."""
-    return {
-        arm: by_layer(trial.of(net), name).mean(axis=1) for arm, net in arms.items()
+    """Return a measure's geometric mean over epochs and layers, by seed."""
+    found = {
+        arm: by_layer(trial.of(net), name, geometric=True)
+        for arm, net in arms.items()
     }
+    return {arm: np.exp(np.log(one).mean(axis=1)) for arm, one in found.items()}
 
 
-without, batch, noisy = networks.values()
+def fit(**arms):
+    """Return how well networks fit, by seed; one that diverged guesses."""
+    found = trial.final("fit_accuracy", **arms)
+    return {arm: values.fillna(GUESSING) for arm, values in found.items()}
+
+
+pair = {"without": without, "batch": batch}
 trial.judge(
     {
-        "shift-gradient": mean("shift", without=without, batch=batch),
-        "shift-gentle": mean(
-            "shift", without=slow["without"], batch=slow["batch norm"]
-        ),
-        "shift-distribution": mean("drift", without=without, batch=batch),
+        "shift-short": mean("shift 1%", **pair),
+        "shift-gradient": mean("shift 3%", **pair),
+        "shift-long": mean("shift 10%", **pair),
+        "shift-shape": mean("shape", **pair),
+        "shift-distribution": mean("drift", **pair),
         "shift-noise-drift": mean("drift", without=without, noisy=noisy),
-        "shift-noise": trial.final("fit_accuracy", batch=batch, noisy=noisy),
-        "shift-noise-none": trial.final(
-            "fit_accuracy", without=without, noisy=noisy
-        ),
+        "shift-noise": fit(batch=batch, noisy=noisy),
+        "shift-noise-example": fit(example=drawn, noisy=noisy),
+        "shift-noise-bare": fit(bare=bare, noisy=noisy),
     }
 )
 
 # %%
 # What this does *not* show
 # -------------------------
-# Which shift matters. If the noise costs accuracy, that need not be because distributions shift:
-# noise is a burden of its own, all the more in a narrow network. And if a shift comes out smaller,
-# that does not make it the reason why a network trains better. The learning rate is the same for
-# all, where each network might deserve its own. Nothing is measured before the end of the first
+# Which shift matters. If noise costs accuracy, compare the two kinds before you blame the drift: it is
+# a burden of its own, all the more in a narrow network. And if a shift comes out smaller, that does
+# not make it the reason why a network trains better. Nothing is measured before the end of the first
 # epoch. And Santurkar and others studied a VGG network and a linear one of 25 layers, not this one.
 #
 # **Exercise.** Can the network bear more noise? Predict what becomes of drift and accuracy if the
 # noise is twice as large, then change one line:
-# ``noisy = best.but(norm="noisy", norm_options={"max_shift": 1.0, "max_scale": 1.5})``.
+# ``noisy = batch.but(norm="noisy", norm_options={"max_shift": 1.0, "max_scale": 1.5})``.
 
-trial.record(rate=best.learning_rate, gentle=gentle)
+trial.record(rate=without.learning_rate, rate_batch=batch.learning_rate)
