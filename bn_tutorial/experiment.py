@@ -97,7 +97,7 @@ class Experiment:
 
     @property
     def few_seeds(self) -> range:
-        """The seeds where nothing is on trial."""
+        """The seeds where runs are long, or nothing is on trial."""
         return self._seeds(self.budget.seeds)
 
     def _seeds(self, count: int) -> range:

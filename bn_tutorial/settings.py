@@ -137,7 +137,7 @@ class Profile:
     source : str
         Where the data comes from; see `load_cifar10`.
     seeds : int
-        Seeds per recipe where nothing is on trial.
+        Seeds per recipe where runs are long, or nothing is on trial.
     most_seeds : int
         At most so many seeds, whatever the hypotheses plan.
     epochs : int

@@ -203,9 +203,9 @@ trial.judge(
 # The lines above are those of a network's first step. Yang et al. (2019) report that after a single
 # step the gradients of a batch-normalised network are far more even. And a size is not
 # all there is to a gradient: it may be level and still say little about the images. Training was
-# short, too; more epochs may take every arm deeper. On trial is the depth reached beside Glorot's
-# weights; against He's, which suit ReLU better, read the figure. Residual connections, which deep
-# networks have for this very purpose, are missing altogether.
+# short, too; more epochs may take every arm deeper. On trial is how well the deepest network fits;
+# for the depths between, read the figure. Residual connections, which deep networks have for this
+# very purpose, are missing altogether.
 #
 # **Exercise.** Adam makes up for a gradient that is too small or too large by the same factor
 # everywhere in a layer. Predict which arm gains most, then write ``optimizer="adam"`` in ``short``,

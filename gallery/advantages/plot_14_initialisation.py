@@ -22,7 +22,7 @@ see:** at which scales each network still learns, and how Keras's epsilon breaks
 # the learning rate matters: a batch-normalised layer with weights ten times as large learns as if its
 # rate were a hundredth. So there are two readings. In one, all networks have the same rate, fixed
 # beforehand; in the other, each has the best of four for its scale, chosen by a run with a seed that
-# is not used again. Training takes about a thousand steps.
+# is not used again.
 
 from bn_tutorial import Experiment, Recipe, build
 

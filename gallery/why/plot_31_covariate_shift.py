@@ -10,7 +10,7 @@ well; the same noise in the network *without* batch normalisation kept it from t
 by its gradients, they found the shift similar with batch normalisation, or even worse.
 
 **What you'll do:** measure the shift in both of these senses, in a plain, a batch-normalised and a
-noisy network. **What you'll see:** what batch normalisation steadies, at which learning rate, and
+noisy network. **What you'll see:** what batch normalisation steadies, over which steps, and
 what becomes of training when it is made unsteady again.
 **How long it takes:** a minute or so on two cores; the end of the page says how long it took.
 **Read with it:** :ref:`learn-why` and :ref:`learn-debate`.
@@ -73,9 +73,10 @@ print(f"{batch.learning_rate:g} with batch normalisation")
 # burden of its own, so there are two controls: the same noise *without* batch normalisation, and
 # noise as strong that every *example* draws for itself, so that no distribution drifts.
 
-noisy = batch.but(norm="noisy")
-drawn = noisy.but(norm_options={"by_example": True})
-bare = without.but(norm="noise")
+strength = {}  # the layer's own
+noisy = batch.but(norm="noisy", norm_options=strength)
+drawn = noisy.but(norm_options={**strength, "by_example": True})
+bare = without.but(norm="noise", norm_options=strength)
 networks = {"without": without, "batch norm": batch, "noisy batch norm": noisy}
 noises = {
     "noise, every example for itself": drawn,
@@ -194,11 +195,11 @@ trial.judge(
 # -------------------------
 # Which shift matters. If noise costs accuracy, compare the two kinds before you blame the drift: it is
 # a burden of its own, all the more in a narrow network. And if a shift comes out smaller, that does
-# not make it the reason why a network trains better. Nothing is measured before the end of the first
-# epoch. And Santurkar and others studied a VGG network and a linear one of 25 layers, not this one.
+# not make it the reason why a network trains better. With noise, networks keep the learning rate of
+# those without, which need not be their best. Nothing is measured before the end of the first epoch. And Santurkar and others studied a VGG network and a linear one of 25 layers, not this one.
 #
 # **Exercise.** Can the network bear more noise? Predict what becomes of drift and accuracy if the
 # noise is twice as large, then change one line:
-# ``noisy = batch.but(norm="noisy", norm_options={"max_shift": 1.0, "max_scale": 1.5})``.
+# ``strength = {"max_shift": 1.0, "max_scale": 1.5}``.
 
 trial.record(rate=without.learning_rate, rate_batch=batch.learning_rate)
