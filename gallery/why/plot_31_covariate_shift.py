@@ -193,10 +193,12 @@ trial.judge(
 # %%
 # What this does *not* show
 # -------------------------
-# Which shift matters. If noise costs accuracy, compare the two kinds before you blame the drift: it is
-# a burden of its own, all the more in a narrow network. And if a shift comes out smaller, that does
-# not make it the reason why a network trains better. With noise, networks keep the learning rate of
-# those without, which need not be their best. Nothing is measured before the end of the first epoch. And Santurkar and others studied a VGG network and a linear one of 25 layers, not this one.
+# Which shift matters. If noise costs accuracy, compare the two kinds before you blame the drift: it
+# is a burden of its own, all the more in a narrow network. And if a shift comes out smaller, that
+# does not make it the reason why a network trains better. With noise, networks keep the learning
+# rate of those without, which need not be their best. Nothing is measured before the end of the
+# first epoch. And Santurkar and others studied a VGG network and a linear one of 25 layers, not
+# this one.
 #
 # **Exercise.** Can the network bear more noise? Predict what becomes of drift and accuracy if the
 # noise is twice as large, then change one line:
