@@ -263,7 +263,7 @@ def evidence(*, against: Path | None, json_file: Path | None) -> None:
     if json_file:
         output.write(json_file, json.dumps({"claims": entries}, indent=1) + "\n")
     if against is None:
-        output.show(output.verdicts(entries))
+        output.show(output.verdicts(entries), 110)
         return
     try:
         reference = json.loads(against.read_text("utf-8"))["claims"]
@@ -272,7 +272,7 @@ def evidence(*, against: Path | None, json_file: Path | None) -> None:
         raise click.ClickException(
             f"{against} is no ledger: name the ledger.json beside another build's pages."
         ) from error
-    output.show(output.replication(compared))
+    output.show(output.replication(compared), 150)
     claims, parts = (compared[(compared["number"] != "") == is_one] for is_one in (True, False))
     click.echo(
         f"{claims['agree'].sum()} of {len(claims)} claims and {parts['agree'].sum()} of "

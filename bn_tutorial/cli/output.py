@@ -38,11 +38,13 @@ def users_errors(*kinds: type[Exception]) -> Iterator[None]:
 # Tables
 
 
-def show(table: Table) -> None:
-    """Print a table."""
+def show(table: Table, least: int = 0) -> None:
+    """Print a table; at least so many characters wide, whatever the terminal says."""
     from rich.console import Console
 
-    Console().print(table)
+    console = Console()
+    console.width = max(console.width, least)
+    console.print(table)
 
 
 def outcomes(runs: Runs) -> Table:
