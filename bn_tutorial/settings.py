@@ -144,8 +144,8 @@ class Profile:
         Epochs of the assignment's runs.
     subset, validation : int
         Training images, and images held out of the training set, beyond the assignment. The
-        usual batch sizes divide the first, and the second divides the test images: a smaller
-        last part would be compiled a second time.
+        usual batch sizes divide the first, as a smaller last batch would be compiled a second time;
+        the second is scored in as large parts as the test images, if these divide it.
     """
 
     name: str

@@ -124,35 +124,35 @@ def inventory(runs: Sequence[Run]) -> Table:
 
 def verdicts(entries: Iterable[Mapping[str, Any]]) -> Table:
     """Return a table of the ledger: a row for each claim, and for each of its parts."""
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
+    from bn_tutorial.evidence.ledger import effect
 
-    from bn_tutorial.evidence import brief
-
-    table = Table(box=SIMPLE_HEAD)
-    for heading in ("", "on trial", "verdict", "repeats", "effect", "n"):
-        table.add_column(heading, overflow="fold")
+    table = _folded("", "on trial", "verdict", "repeats", "effect", "n")
     for entry in entries:
         table.add_row(str(entry["number"]), entry["id"], entry["word"], _chance(entry), "", "")
         for part in entry["parts"]:
-            effect = brief(part["mean"], part["low"], part["high"], part["unit"])
-            row = (f"  {part['id']}", part["word"], _chance(part), effect, str(part["n"]))
+            row = (f"  {part['id']}", part["word"], _chance(part), effect(part), str(part["n"]))
             table.add_row("", *row)
     return table
 
 
 def replication(compared: DataFrame) -> Table:
     """Return `bn_tutorial.evidence.ledger.replication` as a table."""
+    table = _folded(*compared.columns)
+    for row in compared.assign(agree=compared["agree"].map({True: "yes", False: "no"})).itertuples(
+        index=False
+    ):
+        table.add_row(*map(str, row))
+    return table
+
+
+def _folded(*headings: str) -> Table:
+    """Return a table without rows, whose cells are folded if they are too wide."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
     table = Table(box=SIMPLE_HEAD)
-    for heading in compared.columns:
+    for heading in headings:
         table.add_column(heading, overflow="fold")
-    for row in compared.itertuples(index=False):
-        table.add_row(
-            *("yes" if one is True else "no" if one is False else str(one) for one in row)
-        )
     return table
 
 

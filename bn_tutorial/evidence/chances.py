@@ -26,10 +26,9 @@ def level(one: Hypothesis, family: int) -> float:
     return 1 - (1 - LEVEL) / family if one.primary else LEVEL
 
 
-def word_for(one: Hypothesis, mean: float, half: float, side: int = 0) -> str:
-    """Return the word for an interval around a mean (of a ratio, of logarithms)."""
-    low = one.direction * mean - (half if side >= 0 else math.inf)
-    high = one.direction * mean + (half if side <= 0 else math.inf)
+def word_for(one: Hypothesis, low: float, high: float) -> str:
+    """Return the word for an interval with these ends (of a ratio, their logarithms)."""
+    low, high = sorted((one.direction * low, one.direction * high))
     if low > one.bound:
         return "supported"
     if high < -abs(one.bound):
@@ -54,7 +53,7 @@ def power(one: Hypothesis, plan: Plan, family: int) -> float:
     seen, weights = _spreads(plan.n)
     halves = half_width(error * seen, plan.n, level(one, family), shared)
     found = _shares(one, effect, error, halves, 0)
-    return float(found[word_for(one, effect, 0.0)] @ weights)
+    return float(found[word_for(one, effect, effect)] @ weights)
 
 
 def chances(one: Hypothesis, effect: Interval, side: int) -> dict[str, float]:
@@ -66,9 +65,9 @@ def chances(one: Hypothesis, effect: Interval, side: int) -> dict[str, float]:
     """
     n = effect.n
     error = math.hypot(standard_error(effect.values), one.resolution / math.sqrt(3 * n))
-    (seen, weights), (drawn, _) = _spreads(n), _spreads(n)
-    true = error / seen[:, None]  # standard errors that explain the one seen
-    halves = half_width(true * drawn, n, effect.level, effect.shared)
+    ratios, weights = _spreads(n)
+    true = error / ratios[:, None]  # standard errors that explain the one seen
+    halves = half_width(true * ratios, n, effect.level, effect.shared)
     shares = _shares(one, effect.mean, math.sqrt(2) * true, halves, side)
     found = {word: float(weights @ share @ weights) for word, share in shares.items()}
     return {word: chance for word, chance in found.items() if chance > 1e-9}

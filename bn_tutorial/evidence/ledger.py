@@ -131,13 +131,14 @@ def replication(
             row |= {"there": other["word"], "here": ours["word"]}
             row["agree"] = ours["word"] == other["word"]
             if ours is not entry:
-                row |= {"effect there": _text(other), "effect here": _text(ours)}
+                row |= {"effect there": effect(other), "effect here": effect(ours)}
                 row["pooled"] = _pooled(ours, other)
             rows.append(row)
     return pd.DataFrame(rows).fillna("")
 
 
-def _text(part: Mapping[str, Any]) -> str:
+def effect(part: Mapping[str, Any]) -> str:
+    """Return a part's effect with its interval as text, in its unit; a dash without one."""
     mean, low, high = (part.get(name) for name in ("mean", "low", "high"))
     return brief(mean, low, high, part.get("unit", "points"))
 

@@ -254,7 +254,7 @@ def _verdict(
     if not reason and one.estimate:
         word = "estimated"
     elif not reason:
-        word = word_for(one, effect.mean, _half(effect), side)
+        word = word_for(one, effect.low, effect.high)
     effect = exponential(effect) if one.unit == "ratio" else effect
     return Verdict(one, effect, word, reason, _counted(arms.values()), side)
 
@@ -289,19 +289,15 @@ def _measure(
         return effect, "a run diverged"
     if effect.n < 2:
         return effect, "one seed gives no interval"
-    effect = dataclasses.replace(effect, shared=math.hypot(effect.shared, one.resolution))
-    half = _half(effect)
+    shared = math.hypot(effect.shared, one.resolution)
+    half = half_width(standard_error(effect.values), effect.n, level, shared)
     low, high = effect.mean - half, effect.mean + half
     if side * one.direction > 0:
         high = math.inf
     elif side:
         low = -math.inf
-    effect = dataclasses.replace(effect, low=low, high=high)
+    effect = dataclasses.replace(effect, low=low, high=high, shared=shared)
     return effect, "" if half > 0 else "its values are all the same, so their spread is not known"
-
-
-def _half(effect: Interval) -> Any:
-    return half_width(standard_error(effect.values), effect.n, effect.level, effect.shared)
 
 
 def _counted(arms: Iterable[Any]) -> str:

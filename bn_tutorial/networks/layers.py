@@ -119,17 +119,25 @@ class GhostBatchNormalization(keras.layers.BatchNormalization):
         return {**super().get_config(), "size": self.size}
 
 
-class _Noise:
+class _Noise(keras.layers.Layer):
     """What layers with noise share: the numbers that say how much, and the draws."""
 
-    def _prepare(
-        self, max_shift: float, max_scale: float, by_example: bool, seed: int | None
+    def __init__(
+        self,
+        max_shift: float = 0.5,
+        max_scale: float = 1.25,
+        by_example: bool = False,
+        seed: int | None = None,
+        **kwargs: Any,
     ) -> None:
+        super().__init__(**kwargs)
         self.max_shift, self.max_scale, self.by_example = max_shift, max_scale, by_example
         self.seed, self.noise = seed, True
         self.seed_generator = keras.random.SeedGenerator(seed)
 
-    def _noised(self, outputs: Any) -> Any:
+    def _noised(self, outputs: Any, training: bool | None) -> Any:
+        if not (training and self.trainable and self.noise):
+            return outputs
         every = ops.shape(outputs)
         centres = self._draw(
             tf.random.stateless_uniform, (2, *(every if self.by_example else outputs.shape[-1:]))
@@ -143,11 +151,12 @@ class _Noise:
     def _draw(self, distribution: Callable[..., Any], shape: Any) -> Any:
         seed = ops.cast(self.seed_generator.next(), "int32")
         # keras.random does not name the algorithm, and XLA on a CPU may then take far longer
-        return ops.cast(distribution(shape, seed, alg="philox"), self.compute_dtype)  # type: ignore[attr-defined]
+        return ops.cast(distribution(shape, seed, alg="philox"), self.compute_dtype)
 
-    def _own_config(self) -> dict[str, Any]:
+    def get_config(self) -> dict[str, Any]:
+        """Return what is needed to build the layer anew."""
         names = ("max_shift", "max_scale", "by_example", "seed")
-        return {name: getattr(self, name) for name in names}
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 
 
 @keras.saving.register_keras_serializable("bn_tutorial")
@@ -185,29 +194,13 @@ class NoisyBatchNormalization(_Noise, keras.layers.BatchNormalization):
     distribution changes in every step; the distributions above are one such noise.
     """
 
-    def __init__(
-        self,
-        max_shift: float = 0.5,
-        max_scale: float = 1.25,
-        by_example: bool = False,
-        seed: int | None = None,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(**kwargs)
-        self._prepare(max_shift, max_scale, by_example, seed)
-
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
         """Normalise `inputs`, of shape (batch, ..., features), and add the noise."""
-        outputs = super().call(inputs, training=training, mask=mask)
-        return self._noised(outputs) if training and self.trainable and self.noise else outputs
-
-    def get_config(self) -> dict[str, Any]:
-        """Return what is needed to build the layer anew."""
-        return {**super().get_config(), **self._own_config()}
+        return self._noised(super().call(inputs, training=training, mask=mask), training)
 
 
 @keras.saving.register_keras_serializable("bn_tutorial")
-class ShiftingNoise(_Noise, keras.layers.Layer):
+class ShiftingNoise(_Noise):
     """The noise of `NoisyBatchNormalization` without its normalisation.
 
     In training, outputs are the inputs with that noise; at inference they are the inputs.
@@ -224,24 +217,9 @@ class ShiftingNoise(_Noise, keras.layers.Layer):
     Santurkar et al. (2018), section 2, for whose noise this is the control.
     """
 
-    def __init__(
-        self,
-        max_shift: float = 0.5,
-        max_scale: float = 1.25,
-        by_example: bool = False,
-        seed: int | None = None,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(**kwargs)
-        self._prepare(max_shift, max_scale, by_example, seed)
-
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         """Add the noise to `inputs`, of shape (batch, ..., features)."""
-        return self._noised(inputs) if training and self.trainable and self.noise else inputs
-
-    def get_config(self) -> dict[str, Any]:
-        """Return what is needed to build the layer anew."""
-        return {**super().get_config(), **self._own_config()}
+        return self._noised(inputs, training)
 
 
 @keras.saving.register_keras_serializable("bn_tutorial")

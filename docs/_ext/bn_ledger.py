@@ -14,7 +14,7 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
 from bn_tutorial import evidence
-from bn_tutorial.evidence import chances, intervals, ledger, registry, verdicts
+from bn_tutorial.evidence import chances, ledger, registry, verdicts
 from bn_tutorial.training.provenance import Provenance
 
 #: The ends of the bars, in multiples of the smallest effect that matters, and their width in pixels.
@@ -122,11 +122,6 @@ def cited(key: str) -> str:
     return re.sub(r"(\D+)(\d+)", lambda found: f"{found[1].title()} {found[2]}", key)
 
 
-def effect(part: dict[str, Any]) -> str:
-    """Return an effect with its interval as text, in its unit."""
-    return intervals.brief(part["mean"], part["low"], part["high"], part["unit"])
-
-
 def scaled(part: dict[str, Any]) -> dict[str, Any]:
     """Return where the bar of an effect has its dot, its line and its band, in pixels.
 
@@ -157,7 +152,9 @@ def remarks(part: dict[str, Any]) -> list[str]:
     return [line for line in lines if line]
 
 
-TEMPLATES.filters |= {one.__name__: one for one in (sure, tally, cited, effect, scaled, remarks)}
+TEMPLATES.filters |= {
+    one.__name__: one for one in (sure, tally, cited, ledger.effect, scaled, remarks)
+}
 
 
 def record_claims(app: Sphinx) -> None:
