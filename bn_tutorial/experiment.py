@@ -27,7 +27,6 @@ from bn_tutorial.training.runs import Run, Runs
 from bn_tutorial.training.sweep import train
 
 T = TypeVar("T")
-K = TypeVar("K")
 P = ParamSpec("P")
 
 
@@ -82,7 +81,6 @@ class Experiment:
         self.verdicts: dict[str, Verdict] = {}
         self._data = data
         self._trained: dict[tuple[Recipe, int, str], Run] = {}
-        self._pilots: dict[tuple[Recipe, int, str], Run] = {}
 
     @functools.cached_property
     def data(self) -> Dataset:
@@ -92,13 +90,17 @@ class Experiment:
     @property
     def seeds(self) -> range:
         """The seeds of what is on trial: as many as its hypotheses plan, if the budget allows."""
-        own = [one.plan for one in hypotheses().values() if one.experiment == self.name]
-        return self._seeds(max((plan.n for plan in own if plan), default=SEEDS))
+        return self.seeds_of(*(n for n, one in hypotheses().items() if one.experiment == self.name))
 
     @property
     def few_seeds(self) -> range:
         """The seeds where runs are long, or nothing is on trial."""
         return self._seeds(self.budget.seeds)
+
+    def seeds_of(self, *names: str) -> range:
+        """Return the seeds that these hypotheses plan, the most of them, if the budget allows."""
+        plans = [hypotheses()[name].plan for name in names]
+        return self._seeds(max((plan.n for plan in plans if plan), default=SEEDS))
 
     def _seeds(self, count: int) -> range:
         return range(first := first_seed(), first + min(count, self.budget.most_seeds))
@@ -108,7 +110,7 @@ class Experiment:
         return self.budget.grid(values)
 
     def __iter__(self) -> Iterator[Run]:
-        return iter([*self._trained.values(), *self._pilots.values()])
+        return iter(self._trained.values())
 
     def __repr__(self) -> str:
         return f"<Experiment {self.name!r}: {len([*self])} runs, {len(self.verdicts)} verdicts>"
@@ -137,7 +139,7 @@ class Experiment:
 
     def train(
         self,
-        recipes: Recipe | Iterable[Recipe],
+        recipes: Recipe | Iterable[Recipe] | Mapping[Recipe, Iterable[int]],
         seeds: Iterable[int] | None = None,
         *,
         engine: Engine | None = None,
@@ -147,8 +149,8 @@ class Experiment:
 
         Parameters
         ----------
-        recipes : Recipe or iterable of Recipe
-            What to train.
+        recipes : Recipe or iterable of Recipe, or mapping of Recipe to iterable of int
+            What to train; a mapping says with which seeds each.
         seeds : iterable of int, optional
             With which seeds; `seeds` of the experiment if nothing is said.
         engine : callable, optional
@@ -161,29 +163,9 @@ class Experiment:
         Runs
             The runs of this call. The experiment has them, too.
         """
-        return self._take(
-            self._trained, recipes, self.seeds if seeds is None else seeds, engine, how
-        )
-
-    def pilot(self, recipes: Iterable[Recipe], metric: str = "loss", **how: Any) -> Recipe:
-        """Return the best of some recipes, by one run each with a seed that is not used again.
-
-        The metric is one for `best`; what else is said is for `train`.
-        """
-        return self.pilots({"": recipes}, metric, **how)[""]
-
-    def pilots(
-        self, groups: Mapping[K, Iterable[Recipe]], metric: str = "loss", **how: Any
-    ) -> dict[K, Recipe]:
-        """Return the best recipe of each group, as `pilot` does; all are trained side by side."""
-        tried = {key: [*recipes] for key, recipes in groups.items()}
-        every = dict.fromkeys(one for group in tried.values() for one in group)
-        runs = self._take(self._pilots, [*every], [self.seeds.stop], None, how)
-        return {key: _best(metric, [*map(runs.of, group)]) for key, group in tried.items()}
-
-    def _take(self, into: dict[Any, Run], recipes: Any, seeds: Any, engine: Any, how: Any) -> Runs:
+        seeds = self.seeds if seeds is None else seeds
         runs = train(recipes, self.data, seeds, engine=engine, **how)
-        into |= {(run.recipe, run.seed, str(run.provenance.engine)): run for run in runs}
+        self._trained |= {(run.recipe, run.seed, str(run.provenance.engine)): run for run in runs}
         return runs
 
     @overload
@@ -226,13 +208,11 @@ class Experiment:
         Returns
         -------
         pandas.DataFrame, or dict of str to pandas.DataFrame
-            For arms, by their names, with the seeds that all of them have.
+            For arms, by their names.
         """
         if recipe is not None:
             return measures.by_part(runs_of(self, recipe), metric, epochs)
-        found = {arm: self.tested(metric, one, epochs=epochs) for arm, one in arms.items()}
-        shared = set.intersection(*(set(table.index) for table in found.values()))
-        return {arm: table[table.index.isin(shared)] for arm, table in found.items()}
+        return {arm: self.tested(metric, one, epochs=epochs) for arm, one in arms.items()}
 
     def best(self, metric: str, recipes: Iterable[Recipe]) -> Recipe:
         """Return the recipe with the best mean over seeds: of a loss the lowest.

@@ -27,7 +27,7 @@ class Normaliser:
     make : str
         Its layer, as ``module:class``.
     options : tuple of str
-        What `Recipe.norm_options` may say of it; but for ``per_step`` the layer is given them.
+        What `Recipe.norm_options` may say of it; but for `STEPWISE` the layer is given them.
     color : str
         Its colour in all figures.
     fixed : mapping
@@ -56,14 +56,13 @@ class Normaliser:
 _KERAS, _OURS = "keras.layers:{}".format, "bn_tutorial.networks.layers:{}".format
 _AFFINE, _NOISE = ("epsilon", "center", "scale"), ("max_shift", "max_scale", "by_example")
 _MOVING = ("momentum", *_AFFINE)
+STEPWISE = ("per_step", "recurrent")  # options of a recurrent network
 
 #: The normalisers. A new one stands here, in the type of `Recipe.norm`, and in `networks.layers` if
 #: Keras lacks it. Colours are clear on white as on a dark page; any two can be told apart by
 #: colour-blind readers (three are by Okabe & Ito).
 NORMALISERS = {
-    "batch": Normaliser(
-        _KERAS("BatchNormalization"), (*_MOVING, "per_step"), color="#0b84d8", moving=True
-    ),
+    "batch": Normaliser(_KERAS("BatchNormalization"), (*_MOVING, *STEPWISE), "#0b84d8", moving=True),
     "noisy": Normaliser(
         _OURS("NoisyBatchNormalization"), (*_NOISE, *_MOVING), color="#b4a578",
         moving=True, random=True, plain={"noise": False},
@@ -79,7 +78,7 @@ NORMALISERS = {
         _KERAS("BatchNormalization"), _MOVING, color="#d55e00",
         fixed={"renorm": True}, moving=True, plain={"renorm": False},
     ),
-    "layer": Normaliser(_KERAS("LayerNormalization"), _AFFINE, color="#e69f00", over="layer"),
+    "layer": Normaliser(_KERAS("LayerNormalization"), (*_AFFINE, "recurrent"), "#e69f00", over="layer"),
     "instance": Normaliser(
         _KERAS("GroupNormalization"), _AFFINE, "#b0307f", fixed={"groups": -1}, over="channel"
     ),
@@ -241,7 +240,7 @@ class Recipe:
             names = ", ".join(map(repr, allowed)) or "no options"
             self._refuse("norm_options", f"{names} for norm={self.norm!r}, not {sorted(unknown)}")
         for name, value in options.items():
-            if name in ("center", "scale", "per_step", "by_example"):
+            if name in ("center", "scale", "by_example", *STEPWISE):
                 if not isinstance(value, bool):
                     self._refuse("norm_options", f"True or False for {name!r}")
             elif not _is_number(value):
@@ -251,8 +250,8 @@ class Recipe:
         for name, least in (("an epsilon", 0), ("a max_shift", 0), ("a max_scale", 1)):
             if options.get(name.split()[1], least) < least:
                 self._refuse("norm_options", f"{name} of {least} or more")
-        if "per_step" in options and (self.model, self.norm_position) != ("gru", "before"):
-            self._refuse("norm_options", "without 'per_step', but for model='gru' before its steps")
+        if {*STEPWISE} & {*options} and (self.model, self.norm_position) != ("gru", "before"):
+            self._refuse("norm_options", "without per_step and recurrent, but before a gru's steps")
         numbers = {"channel": 1, "layer": self.width}
         if "groups" in allowed:
             groups = options.get("groups", DEFAULT_GROUPS)

@@ -83,19 +83,6 @@ def test_a_recipe_that_several_engines_trained_is_ambiguous(trial: Experiment) -
     assert len([*trial]) == 10
 
 
-def test_a_pilot_is_no_part_of_what_is_on_trial_but_of_the_record(trial: Experiment) -> None:
-    rates = [PLAIN.but(learning_rate=rate) for rate in (0.01, 0.02, 0.03)]
-    best = trial.pilot(iter(rates))
-    losses = {one: made_up(one, 5).history["loss"][-1] for one in rates}
-    assert losses[best] == min(losses.values())
-    assert trial.recipes == ()
-    trial.train(best, [0, 1], engine=other_engine)  # type: ignore[arg-type]
-    assert [run.seed for run in trial.of(best)] == [0, 1]
-    trial.record()
-    assert recall("trial.seconds") == 5 * 1.5
-    assert recall("trial.seeds") == 2
-
-
 def test_finals_pair_by_seed(trial: Experiment) -> None:
     trial.train(PLAIN, [0, 1, 2])
     trial.train(BATCH, [2, 1, 0])
@@ -115,9 +102,6 @@ def test_what_is_tested_pairs_by_seed_and_by_part(trial: Experiment) -> None:
         "without": (2, 3),
         "batch": (2, 3),
     }
-    fewer = Runs([made_up(BATCH, 1, **parts), made_up(BATCH, 7, **parts)])
-    found = trial.tested("test_accuracy", without=runs.of(PLAIN), batch=fewer)
-    assert [[*table.index] for table in found.values()] == [[1], [1]]
 
 
 def test_its_hypotheses_plan_its_seeds(trial: Experiment, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -125,6 +109,9 @@ def test_its_hypotheses_plan_its_seeds(trial: Experiment, monkeypatch: pytest.Mo
     other = dataclasses.replace(plans[1], experiment="other", plan=Plan(effect=1, spread=1, n=99))
     monkeypatch.setattr(experiment, "hypotheses", lambda: dict(enumerate([GAP, *plans, other])))
     assert trial.seeds == range(8)
+    assert trial.seeds_of(1) == range(4)  # type: ignore[arg-type]
+    assert trial.seeds_of(0) == range(5)  # type: ignore[arg-type]
+    assert trial.seeds_of(1, 3) == range(6)  # type: ignore[arg-type]
     monkeypatch.setenv("BN_TUTORIAL_SEEDS_FROM", "100")
     assert (trial.seeds, trial.few_seeds) == (range(100, 108), range(100, 103))
     few = Experiment("trial", budget=PROFILES["smoke"])

@@ -11,7 +11,6 @@ from bn_tutorial.networks.layers import (
     JITTER,
     GhostBatchNormalization,
     NoisyBatchNormalization,
-    ProjectedGRUCell,
     ShiftingNoise,
     normalization,
 )
@@ -71,7 +70,11 @@ def test_every_option_reaches_the_layer(norm: str, option: str) -> None:
 
 
 def test_only_the_model_acts_on_the_other_options() -> None:
-    assert [pair for pair in OPTIONS if pair[1] not in CHANGED] == [("batch", "per_step")]
+    assert [pair for pair in OPTIONS if pair[1] not in CHANGED] == [
+        ("batch", "per_step"),
+        ("batch", "recurrent"),
+        ("layer", "recurrent"),
+    ]
 
 
 def test_each_normaliser_averages_over_what_it_should() -> None:
@@ -328,35 +331,3 @@ def test_a_model_with_noise_survives_saving(tmp_path: Path) -> None:
     (loaded,) = keras.saving.load_model(tmp_path / "model.keras").layers
     assert loaded.get_config() == layer.get_config()
     np.testing.assert_array_equal(loaded(numbers(12, 5)), layer(numbers(12, 5)))
-
-
-# The recurrence
-
-
-@pytest.mark.parametrize("sequences", [False, True])
-def test_a_projection_and_the_recurrence_are_keras_gru(sequences: bool) -> None:
-    values = tf.constant(numbers(3, 6, 4) / 4)
-    gru = keras.layers.GRU(5, return_sequences=sequences)
-    gru.build(values.shape)
-    kernel, recurrent, bias = (numbers(*w.shape, seed=i) / 4 for i, w in enumerate(gru.weights))
-    gru.set_weights([kernel, recurrent, bias])
-    dense = keras.layers.Dense(15)
-    rnn = keras.layers.RNN(ProjectedGRUCell(5), return_sequences=sequences)
-    ours = keras.Sequential([dense, rnn])
-    ours.build(values.shape)
-    ours.set_weights([kernel, bias[0], recurrent, bias[1]])
-    results = []
-    for layer in (gru, ours):
-        with tf.GradientTape() as tape:
-            outputs = layer(values)
-            loss = tf.reduce_sum(outputs * numbers(*outputs.shape, seed=9))
-        results.append([outputs, *tape.gradient(loss, layer.trainable_variables)])
-    outputs, *gradients = results[1]
-    reference = [gradients[0], gradients[2], tf.stack([gradients[1], gradients[3]])]
-    for one, another in zip(results[0], [outputs, *reference], strict=True):
-        np.testing.assert_allclose(one, another, rtol=1e-4, atol=1e-5)
-
-
-def test_inputs_that_were_not_projected_are_refused() -> None:
-    with pytest.raises(ValueError, match="the projected inputs have 4 features, not 15"):
-        ProjectedGRUCell(5).build((None, 4))

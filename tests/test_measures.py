@@ -113,26 +113,38 @@ def test_the_gap_is_training_minus_validation_accuracy() -> None:
 
 
 @pytest.mark.parametrize(
-    ("along", "fits"),
-    [("fit_loss", (2.0, 1.0, 0.5)), ("fit_accuracy", (0.0, 0.5, 0.75))],
+    ("along", "fits", "level"),
+    [("fit_loss", (2.0, 1.0, 0.5), 0.75), ("fit_accuracy", (0.0, 0.5, 0.75), 0.375)],
 )
-def test_networks_are_compared_at_the_best_fit_that_both_reach(
-    along: str, fits: tuple[float, ...]
+def test_networks_are_compared_at_the_same_fit(
+    along: str, fits: tuple[float, ...], level: float
 ) -> None:
     slow = {along: [fits[0], fits[1], (fits[1] + fits[2]) / 2], "val_loss": [1.0, 2.0, 3.0]}
     fast = {along: list(fits), "val_loss": [10.0, 20.0, 30.0]}
     trial = Runs([made_up(PLAIN, **slow), made_up(BATCH, **fast)])
-    found = at_equal_fit(trial, {"without": PLAIN, "batch": BATCH}, "val_loss", along)
+    pair = {"without": PLAIN, "batch": BATCH}
+    found = at_equal_fit(trial, pair, "val_loss", [level], along)
     # half-way between the fast network's last two epochs, and the slow network's last one
     assert {arm: values.to_dict() for arm, values in found.items()} == {
-        "without": {0: 3.0},
+        "without": {0: pytest.approx(3.0)},
         "batch": {0: pytest.approx(25.0)},
     }
+    earlier = {"fit_loss": 1.5, "fit_accuracy": 0.75}[along]
+    both = at_equal_fit(trial, pair, "val_loss", [earlier, level], along)
+    assert both["without"][0] == pytest.approx((1.5 + 3) / 2)
+    assert both["batch"][0] == pytest.approx((15 + 25) / 2)
 
 
-def test_each_seed_has_a_fit_of_its_own() -> None:
+def test_a_fit_that_is_not_reached_has_no_value() -> None:
+    trial = Runs([made_up(PLAIN, fit_loss=[2.0, 1.0], val_loss=[1.0, 2.0])])
+    found = at_equal_fit(trial, {"without": PLAIN}, "val_loss", [1.5, 0.5])
+    assert found["without"].isna().all()
+
+
+def test_each_seed_has_a_value_of_its_own() -> None:
     trial = several(PLAIN, BATCH, seeds=4)
-    found = at_equal_fit(trial, {"without": PLAIN, "batch": BATCH}, gap)
+    level = max(run.history["fit_loss"][-1] for run in trial)
+    found = at_equal_fit(trial, {"without": PLAIN, "batch": BATCH}, gap, [level])
     assert found["without"].index.to_list() == found["batch"].index.to_list() == [0, 1, 2, 3]
     assert interval(found["batch"] - found["without"]).n == 4
     assert np.isfinite(found["batch"]).all()

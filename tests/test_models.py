@@ -159,14 +159,14 @@ def test_the_layers_stand_in_the_order_of_the_recipe() -> None:
     assert names(build(early, shape=SMALL))[:3] == ["Conv2D", "Dropout", "GroupNormalization"]
     gru = Recipe(model="gru", width=4, depth=2, norm="batch")
     for recipe, block in (
-        (gru, [dense, "BatchNormalization", "RNN"]),
-        (gru.but(norm_position="after"), [dense, "RNN", "BatchNormalization"]),
-        (gru.but(dropout=0.1), [dense, "BatchNormalization", "RNN", "Dropout"]),
+        (gru, [dense, "BatchNormalization", "ProjectedGRU"]),
+        (gru.but(norm_position="after"), [dense, "ProjectedGRU", "BatchNormalization"]),
+        (gru.but(dropout=0.1), [dense, "BatchNormalization", "ProjectedGRU", "Dropout"]),
         (
             gru.but(norm_options={"per_step": True}),
-            [dense, "Flatten", "BatchNormalization", "Reshape", "RNN"],
+            [dense, "Flatten", "BatchNormalization", "Reshape", "ProjectedGRU"],
         ),
-        (gru.but(norm_options={"per_step": False}), [dense, "BatchNormalization", "RNN"]),
+        (gru.but(norm_options={"per_step": False}), [dense, "BatchNormalization", "ProjectedGRU"]),
     ):
         assert names(build(recipe, shape=SMALL)) == ["Reshape", *block * 2, "Dense"]
 

@@ -15,6 +15,7 @@ from bn_tutorial.recipe import (
     MAX_CNN_DEPTH,
     NORMALISERS,
     OPTIMISERS,
+    STEPWISE,
     Recipe,
     choices,
 )
@@ -55,10 +56,10 @@ def recipes(draw: st.DrawFn) -> Recipe:
         "max_shift": st.floats(0, 3) | st.integers(0, 3),
         "max_scale": st.floats(1, 3) | st.integers(1, 3),
         "by_example": st.booleans(),
-        "per_step": st.booleans(),
+        **dict.fromkeys(STEPWISE, st.booleans()),
     }
     stepwise = model == "gru" and named["norm_position"] == "before"
-    optional = {name: values[name] for name in options if stepwise or name != "per_step"}
+    optional = {name: values[name] for name in options if stepwise or name not in STEPWISE}
     chosen = draw(st.fixed_dictionaries({}, optional=optional))
     if "groups" in options and "groups" not in chosen:
         width *= DEFAULT_GROUPS
@@ -215,7 +216,12 @@ IMPOSSIBLE: list[tuple[str, Any, str, dict[str, Any]]] = [
         for value in (None, 3, "momentum", ["momentum"], {0: 1, "momentum": 0.9})
     ),
     ("norm_options", {"momentum": 0.9}, "no options for norm=None", {}),
-    ("norm_options", {"momentum": 0.9}, "'epsilon', 'center', 'scale' for", {"norm": "layer"}),
+    (
+        "norm_options",
+        {"momentum": 0.9},
+        "'epsilon', 'center', 'scale', 'recurrent' for",
+        {"norm": "layer"},
+    ),
     ("norm_options", {"size": 8, "rate": 1}, "not ['rate', 'size']", {"norm": "batch"}),
     *(
         ("norm_options", {name: value}, f"a number for {name!r}", {"norm": norm})

@@ -236,8 +236,7 @@ ONE = seeds(1, 2, 3)
         (HIGHER, {"batch": ONE}, "the arm 'without' was not measured"),
         (HIGHER, {"without": ONE, "batch": {}}, "the arm 'batch' was not measured"),
         (HIGHER, {}, "it was not measured"),
-        (HIGHER, {"without": ONE, "batch": seeds(1, 2)}, "with different seeds"),
-        (HIGHER, {"without": ONE, "batch": {1: 1.0, 2: 2.0, 3: 3.0}}, "with different seeds"),
+        (HIGHER, {"without": ONE, "batch": {7: 1.0, 8: 2.0, 9: 3.0}}, "no seed in common"),
         (RATIO, {"without": ONE, "batch": seeds(1, 2, 0)}, "a ratio needs values above zero"),
         (RATIO, {"without": seeds(1, -2, 3), "batch": ONE}, "a ratio needs values above zero"),
         (RATIO, {"without": ONE, "batch": seeds(NAN, 2, 3)}, "a run diverged"),
@@ -257,6 +256,15 @@ def test_what_is_not_judged(
     assert verdict.sentence == "So: not judged."
     record("trial", {one.id: verdict})
     assert recall(f"trial.{one.id}.word") == "not judged"
+
+
+def test_seeds_that_both_arms_have_count(register: Register) -> None:
+    register(HIGHER)
+    more = {0: 9.0, 1: 3.0, 2: 4.0, 3: 5.0}
+    found = judge("trial", {HIGHER.id: {"without": ONE, "batch": more}}, sample=False)[HIGHER.id]
+    shared = {"without": ONE, "batch": {seed: more[seed] for seed in ONE}}
+    assert found.effect == judge("trial", {HIGHER.id: shared}, sample=False)[HIGHER.id].effect
+    assert found.effect.n == 3
 
 
 def test_the_sample_gives_no_verdict(register: Register) -> None:

@@ -6,7 +6,7 @@ Each has the name of what it measures in `bn_tutorial.engines.probes`. It is giv
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,13 @@ FIXED = 500
 KEPT = 4
 #: How long the steps are along which one looks, as shares of the length of each layer's variables.
 SHARES = (0.01, 0.03, 0.1)
+
+#: What the two probes that look along steps return.
+_SHIFT = ("shift", "shift_absolute", "cosine")
+_LANDSCAPE = (
+    *("landscape_low", "landscape_high", "beta"),
+    *("gradient_change", "gradient_change_absolute"),
+)
 
 
 def covariate_shift(bench: Workbench, recipe: Recipe, seed: int) -> Iterator[Row]:
@@ -94,12 +101,19 @@ def _standardised(quantiles: npt.NDArray[Any]) -> npt.NDArray[Any]:
         return centred / centred.std(axis=-1, keepdims=True)  # type: ignore[no-any-return]
 
 
-def _by_share(probe: Probe, model: Any, inputs: Any, targets: Any) -> dict[str, Any]:
-    """Return what a probe finds along steps of each length."""
+def _by_share(
+    probe: Probe, names: Iterable[str], model: Any, inputs: Any, targets: Any
+) -> dict[str, Any]:
+    """Return what a probe, which finds these, finds along steps of each length."""
+    found = tf.map_fn(  # a loop is compiled once for all lengths
+        lambda share: probe(model, inputs, targets, share),
+        tf.constant(SHARES),
+        fn_output_signature=dict.fromkeys(names, tf.float32),
+    )
     return {
-        f"{name} {share:.0%}": value
-        for share in SHARES
-        for name, value in probe(model, inputs, targets, share).items()
+        f"{name} {share:.0%}": values[index]
+        for name, values in found.items()
+        for index, share in enumerate(SHARES)
     }
 
 
@@ -109,7 +123,7 @@ def _shift_probe(inputs: Any) -> tuple[tf.Variable, Probe]:
 
     def probe(model: Any, inputs: Any, targets: Any, learning_rate: Any) -> dict[str, Any]:
         return {
-            **_by_share(probes.covariate_shift, model, inputs, targets),
+            **_by_share(probes.covariate_shift, _SHIFT, model, inputs, targets),
             **probes.preactivations(model, tf.convert_to_tensor(fixed)),
         }
 
@@ -134,7 +148,7 @@ def landscape(bench: Workbench, recipe: Recipe, seed: int) -> Iterator[Row]:
 
 
 def _landscape_probe(model: Any, inputs: Any, targets: Any, learning_rate: Any) -> dict[str, Any]:
-    return _by_share(probes.landscape, model, inputs, targets)
+    return _by_share(probes.landscape, _LANDSCAPE, model, inputs, targets)
 
 
 def weight_geometry(bench: Workbench, recipe: Recipe, seed: int) -> Iterator[Row]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
 import numpy as np
@@ -192,15 +192,12 @@ def misfit(runs: Runs, along: str = "fit_loss") -> npt.NDArray[np.float64]:
     return 1 - runs.curves(along) if "accuracy" in along else runs.curves(along)
 
 
-def common_fit(pair: Mapping[str, Runs], along: str = "fit_loss") -> npt.NDArray[np.float64]:
-    """Return for each seed the best fit that all networks reach: the lowest `misfit`."""
-    lowest = [misfit(runs, along).min(axis=1) for runs in pair.values()]
-    found: npt.NDArray[np.float64] = np.max(lowest, axis=0)
-    return found
-
-
 def at_equal_fit(
-    trial: Trained, arms: Mapping[str, Drawn], measure: Measure, along: str = "fit_loss"
+    trial: Trained,
+    arms: Mapping[str, Drawn],
+    measure: Measure,
+    levels: Iterable[float],
+    along: str = "fit_loss",
 ) -> dict[str, pd.Series[float]]:
     """Compare networks where they fit the training images equally well.
 
@@ -209,29 +206,33 @@ def at_equal_fit(
     trial : Experiment or Runs
         Where the runs are.
     arms : mapping of str to Recipe or Runs
-        The networks, with the same seeds.
+        The networks.
     measure : str or callable
         What to compare.
+    levels : iterable of float
+        At which fits, as `misfit` tells them.
     along : {"fit_loss", "fit_accuracy"}
-        What tells how well they fit: at the lowest loss, or the highest accuracy, that all of
-        them reach, seed by seed.
+        What tells how well they fit.
 
     Returns
     -------
     dict of str to pandas.Series
-        For each network the measure by seed, interpolated between the two epochs about its first
-        crossing of that fit.
+        For each network the measure by seed: the mean over the fits, at each of which it is
+        interpolated between the two epochs about the first crossing; NaN where one is not reached.
     """
     runs = {arm: runs_of(trial, drawn) for arm, drawn in arms.items()}
-    levels = common_fit(runs, along)
-    return {arm: _matched(found, levels, measure, along) for arm, found in runs.items()}
+    chosen = [*levels]
+    return {
+        arm: by_seed(found, np.mean([_at(found, one, measure, along) for one in chosen], axis=0))
+        for arm, found in runs.items()
+    }
 
 
-def _matched(runs: Runs, levels: Any, measure: Measure, along: str) -> pd.Series[float]:
+def _at(runs: Runs, level: float, measure: Measure, along: str) -> list[float]:
     found = []
-    rows = zip(levels, misfit(runs, along), courses(runs, measure), strict=True)
-    for level, fit, values in rows:
+    for fit, values in zip(misfit(runs, along), courses(runs, measure), strict=True):
         reached = np.argmax(fit <= level)
         around = slice(max(reached - 1, 0), reached + 1)  # the epochs to interpolate
-        found.append(np.interp(-level, -fit[around], values[around]))
-    return by_seed(runs, found)
+        there = float(np.interp(-level, -fit[around], values[around]))
+        found.append(there if fit[reached] <= level else math.nan)
+    return found

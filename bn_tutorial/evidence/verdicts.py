@@ -158,7 +158,8 @@ def judge(
     measured : mapping
         ``measured[id][arm]`` is a mapping of seed to float, a `pandas.Series`, or a
         `pandas.DataFrame` with a column for each part of the test images; NaN if the run diverged.
-        What its index is called, "seed" or for instance "round", is what the verdict's n counts.
+        Seeds that both arms have count. What its index is called, "seed" or for instance "round", is
+        what the verdict's n counts.
     sample : bool
         Whether it was measured on the bundled sample, which never gives a verdict.
     open_ended : mapping of str to int, optional
@@ -269,10 +270,14 @@ def _measure(
     for arm in one.arms:
         if arm not in arms or not len(arms[arm]):
             return nothing, f"the arm {arm!r} was not measured"
-    values = [by_seed(arms[arm]) for arm in one.arms]
-    if any(set(one) != set(values[0]) for one in values):
-        return nothing, "the arms were measured with different seeds"
-    measured: list[Any] = [arms[arm] for arm in one.arms]
+    shared = sorted(set.intersection(*({*by_seed(arms[arm])} for arm in one.arms)))
+    if not shared:
+        return nothing, "the arms have no seed in common"
+    measured: list[Any] = [
+        arm.loc[shared] if hasattr(arm, "loc") else {seed: arm[seed] for seed in shared}
+        for arm in (arms[name] for name in one.arms)
+    ]
+    values = [*map(by_seed, measured)]
     if one.unit == "ratio":
         if any(getattr(arm, "ndim", 1) == 2 for arm in measured):
             raise ValueError(f"{one.id} is a ratio, which takes one value for each seed.")
@@ -289,14 +294,14 @@ def _measure(
         return effect, "a run diverged"
     if effect.n < 2:
         return effect, "one seed gives no interval"
-    shared = math.hypot(effect.shared, one.resolution)
-    half = half_width(standard_error(effect.values), effect.n, level, shared)
+    common = math.hypot(effect.shared, one.resolution)
+    half = half_width(standard_error(effect.values), effect.n, level, common)
     low, high = effect.mean - half, effect.mean + half
     if side * one.direction > 0:
         high = math.inf
     elif side:
         low = -math.inf
-    effect = dataclasses.replace(effect, low=low, high=high, shared=shared)
+    effect = dataclasses.replace(effect, low=low, high=high, shared=common)
     return effect, "" if half > 0 else "its values are all the same, so their spread is not known"
 
 

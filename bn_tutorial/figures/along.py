@@ -16,7 +16,6 @@ from bn_tutorial.evidence.measures import (
     Measure,
     Trained,
     at_equal_fit,
-    common_fit,
     final,
     misfit,
     runs_of,
@@ -243,7 +242,7 @@ def trajectories(
     rows: Mapping[str, Measure],
     *,
     along: str = "fit_loss",
-    compare: bool = False,
+    compare: Sequence[float] = (),
     styles: Styles | None = None,
     alt: str,
 ) -> NumberedFigure:
@@ -259,9 +258,9 @@ def trajectories(
         What is drawn, by its name: a name in a run's history, or what computes it from runs.
     along : str
         The training loss.
-    compare : bool
-        Whether to mark the lowest loss that all of a panel's networks reach, and each one's
-        95 % interval there, as `bn_tutorial.evidence.measures.at_equal_fit` finds it.
+    compare : sequence of float
+        Losses to mark, with each network's 95 % interval there, as
+        `bn_tutorial.evidence.measures.at_equal_fit` finds it.
     styles : mapping of str to mapping, optional
         Properties of the lines of a label; the normalisers' colours where nothing is said.
     alt : str
@@ -288,9 +287,9 @@ def trajectories(
                     label, misfit(runs, along), measures.courses(runs, measure), **shades[label],
                     names=[run.seed for run in runs], marker="o", markersize=4,
                 )  # fmt: skip
-            if compare:
-                found = {label: runs for label, _, runs in networks}
-                _compare(panel, trial, found, shades, measure, along)
+            found = {label: runs for label, _, runs in networks}
+            for loss in compare:
+                _compare(panel, trial, found, shades, measure, along, loss)
             panel.shares("y")
             panel.axes.set_title(title, visible=index < columns)
             if index % columns == 0:
@@ -309,14 +308,13 @@ def _compare(
     styles: Styles,
     measure: Measure,
     along: str,
+    where: float,
 ) -> None:
     """Mark where networks are compared, and what is found there."""
-    where = float(np.exp(np.mean(np.log(common_fit(networks, along)))))
+    found = at_equal_fit(trial, networks, measure, [where], along)
     shifts = np.geomspace(1.05, 0.95, len(networks))
-    for (label, found), shift in zip(
-        at_equal_fit(trial, networks, measure, along).items(), shifts, strict=True
-    ):
-        there = interval(found)
+    for (label, values), shift in zip(found.items(), shifts, strict=True):
+        there = interval(values)
         panel.bar(
             f"{label}, compared", where * shift, there.low, there.high, color=styles[label]["color"]
         )

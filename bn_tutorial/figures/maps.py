@@ -49,7 +49,7 @@ def heatmaps(
     title : str
         A title above all tables.
     stars : mapping of (str, str) to float, optional
-        The column in which the row of a table gets a star.
+        The column, or the value between columns, at which the row of a table gets a star.
     ticks : mapping of (str, str) to sequence of float, optional
         Values between the columns that are marked in the row of a table.
     guessing : float
@@ -93,9 +93,8 @@ def heatmaps(
                 )
                 if stars and (name, label) in stars:
                     star = stars[name, label]
-                    panel.axes.plot(
-                        columns.index(star) + 0.38, row - 0.26, "*k", ms=11, mec="white"
-                    )
+                    place = np.interp(np.log(star), np.log(columns), range(len(columns)))
+                    panel.axes.plot(place, row - 0.3, "*k", ms=11, mec="white")
                     panel.note("points", "star", x=[f"{star:g}"], y=[label])
                 held = (ticks or {}).get((name, label), ())
                 place = np.interp(np.log(held), np.log(columns), range(len(columns)))

@@ -4,14 +4,15 @@ from . import graph as graph
 from . import layers as layers
 from . import models as models
 from . import recalibration as recalibration
+from . import recurrent as recurrent
 from . import statistics as statistics
 from .folding import fold as fold
 from .layers import GhostBatchNormalization as GhostBatchNormalization
 from .layers import NoisyBatchNormalization as NoisyBatchNormalization
-from .layers import ProjectedGRUCell as ProjectedGRUCell
 from .layers import normalization as normalization
 from .models import build as build
 from .recalibration import recalibrate as recalibrate
+from .recurrent import ProjectedGRU as ProjectedGRU
 from .statistics import batch_norms as batch_norms
 from .statistics import population_statistics as population_statistics
 from .statistics import with_statistics as with_statistics

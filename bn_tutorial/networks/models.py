@@ -6,7 +6,8 @@ import zlib
 from typing import Any
 
 from bn_tutorial.networks.backend import keras
-from bn_tutorial.networks.layers import ProjectedGRUCell, normalization
+from bn_tutorial.networks.layers import normalization
+from bn_tutorial.networks.recurrent import SMALL_SCALE, ProjectedGRU
 from bn_tutorial.recipe import NORMALISERS, Recipe
 
 SHAPE = (32, 32, 3)
@@ -22,11 +23,13 @@ def build(
     in the thing under study.
 
     A layer of model ``"gru"`` is a `Dense` layer that projects every row, and a recurrence
-    (`bn_tutorial.networks.layers.ProjectedGRUCell`), always with tanh. With ``norm_position="before"``
+    (`bn_tutorial.networks.recurrent.ProjectedGRU`), always with tanh. With ``norm_position="before"``
     the normaliser stands between the two: the input-to-hidden transition is normalised, the
     recurrence is not (Laurent et al. 2016). Norm ``"batch"`` then shares its statistics over
     the examples and the rows (Amodei et al. 2016); its option ``per_step`` gives each row its
-    own statistics, moving statistics, γ and β.
+    own statistics, moving statistics, γ and β. With the option ``recurrent`` of ``"batch"`` and
+    ``"layer"`` the transition from state to state is normalised as well, and the γ of both batch
+    normalisations start from 0.1 (Cooijmans et al. 2017).
 
     Parameters
     ----------
@@ -69,14 +72,13 @@ def initial_values(recipe: Recipe, seed: int, model: keras.Sequential) -> list[t
     layers = _layers(recipe, seed, model.input_shape[1:], model.output_shape[-1])
     values = []
     for layer, other in zip(model.layers, layers, strict=True):
-        old, new = (getattr(one, "cell", one) for one in (layer, other))
         for name, initializer in _DRAWN.items():
-            if hasattr(old, name):
-                variable = getattr(old, name)
-                value = getattr(new, initializer)(variable.shape, variable.dtype)
+            if hasattr(layer, name):
+                variable = getattr(layer, name)
+                value = getattr(other, initializer)(variable.shape, variable.dtype)
                 values.append((variable, value))
-        if hasattr(old, "seed_generator"):
-            values.append((old.seed_generator.state, new.seed_generator.state))
+        if hasattr(layer, "seed_generator"):
+            values.append((layer.seed_generator.state, other.seed_generator.state))
     return values
 
 
@@ -122,14 +124,13 @@ def _hidden(recipe: Recipe, seed: int, index: int) -> list[keras.layers.Layer]:
         case "gru":
             block = [
                 keras.layers.Dense(3 * recipe.width, kernel_initializer=initializer),
-                keras.layers.RNN(
-                    ProjectedGRUCell(
-                        recipe.width,
-                        keras.initializers.OrthogonalInitializer(
-                            seed=_seed(seed, f"recurrent {index}")
-                        ),
+                ProjectedGRU(
+                    recipe.width,
+                    keras.initializers.OrthogonalInitializer(
+                        seed=_seed(seed, f"recurrent {index}")
                     ),
                     return_sequences=index + 1 < recipe.depth,
+                    **_recurrent(recipe),
                 ),
             ]
     if recipe.norm:
@@ -147,6 +148,8 @@ def _hidden(recipe: Recipe, seed: int, index: int) -> list[keras.layers.Layer]:
 def _normalisers(norm: str, recipe: Recipe, seed: int, index: int) -> list[keras.layers.Layer]:
     options = dict(recipe.norm_options)
     per_step = options.pop("per_step", False)
+    if options.pop("recurrent", False) and norm == "batch":
+        options["gamma_initializer"] = keras.initializers.Constant(SMALL_SCALE)
     if NORMALISERS[norm].random:
         options["seed"] = _seed(seed, f"noise {index}")
     layer = normalization(norm, **options)
@@ -154,6 +157,15 @@ def _normalisers(norm: str, recipe: Recipe, seed: int, index: int) -> list[keras
         return [layer]
     # with the rows side by side, each feature of each row is a feature of its own
     return [keras.layers.Flatten(), layer, keras.layers.Reshape((-1, 3 * recipe.width))]
+
+
+def _recurrent(recipe: Recipe) -> dict[str, Any]:
+    """Return how the transition from state to state is normalised."""
+    options = recipe.norm_options
+    if not options.get("recurrent"):
+        return {}
+    named = {name: options[name] for name in ("momentum", "epsilon") if name in options}
+    return {"norm": recipe.norm, **named}
 
 
 def _seed(seed: int, role: str) -> int:

@@ -21,9 +21,9 @@ BATCH = 1000
 Statistics = list[tuple[Any, Any]]
 
 
-def batch_norms(model: keras.Model) -> list[keras.layers.BatchNormalization]:
-    """Return the model's batch normalisation layers (ghost and renorm ones too), in order."""
-    return [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
+def batch_norms(model: keras.Model) -> list[keras.layers.Layer]:
+    """Return the model's layers with moving statistics (ghost and renorm ones too), in order."""
+    return [layer for layer in model.layers if hasattr(layer, "moving_mean")]
 
 
 def sum_over_batches(step: Callable[[Any], Any], zero: Any, order: Any, size: int) -> Any:

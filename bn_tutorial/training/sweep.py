@@ -6,7 +6,7 @@ import contextlib
 import itertools
 import os
 import pickle
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import (
     FIRST_COMPLETED,
     BrokenExecutor,
@@ -46,7 +46,7 @@ LOOK = 0.2
 
 
 def train(
-    recipes: Recipe | Iterable[Recipe],
+    recipes: Recipe | Iterable[Recipe] | Mapping[Recipe, Iterable[int]],
     data: Dataset,
     seeds: Iterable[int] = (0,),
     *,
@@ -65,12 +65,13 @@ def train(
 
     Parameters
     ----------
-    recipes : Recipe or iterable of Recipe
-        What to train. Equal recipes are trained once.
+    recipes : Recipe or iterable of Recipe, or mapping of Recipe to iterable of int
+        What to train. Equal recipes are trained once. A mapping says with which seeds each.
     data : Dataset
         On which images.
     seeds : iterable of int
-        With which seeds; they are shared by all recipes, so that differences are paired.
+        With which seeds, if a mapping does not say; they are shared by all recipes, so that
+        differences are paired.
     store : RunStore or None
         Where runs are kept; None means the storage folder.
     engine : callable or None
@@ -99,20 +100,18 @@ def train(
         If the workers cannot be reached, would not train as this process does, lack the images,
         or die, or if the connection to them is lost. Finished runs are kept.
     """
-    wanted = dict.fromkeys([recipes] if isinstance(recipes, Recipe) else recipes)
-    seeds = list(seeds)
-    if not wanted or not seeds:
-        raise ValueError("there is nothing to train: give at least one recipe and one seed.")
-    if not all(map(_is_seed, seeds)):
-        raise ValueError(f"seeds={seeds} are impossible: they must be whole numbers from 0.")
+    wanted = _seeds_of(recipes, seeds)
     if workers is not None and (executor or workers < 1):
         raise ValueError(f"workers={workers} is impossible: from 1, and without an executor.")
-    seeds = sorted({int(seed) for seed in seeds})
     for one in wanted:
         check_fits(one, data)
     store = store or RunStore()
     engines = {one: engine or usual_engine(one) for one in wanted}
-    keys = {(one, seed): run_key(one, data, seed, engines[one]) for one in wanted for seed in seeds}
+    keys = {
+        (one, seed): run_key(one, data, seed, engines[one])
+        for one in wanted
+        for seed in wanted[one]
+    }
     runs = {pair: run for pair, key in keys.items() if (run := store.get(key))}
     missing = sorted((pair for pair in keys if pair not in runs), key=_by_program)
     tasks = [Task(*pair, keys[pair], engines[pair[0]], store) for pair in missing]
@@ -120,6 +119,22 @@ def train(
         trained = _train(tasks, data, workers, executor)
         runs |= {(run.recipe, run.seed): run for run in trained}
     return Runs(runs[pair] for pair in keys)
+
+
+def _seeds_of(
+    recipes: Recipe | Iterable[Recipe] | Mapping[Recipe, Iterable[int]], seeds: Iterable[int]
+) -> dict[Recipe, list[int]]:
+    """Return with which seeds each recipe is to be trained."""
+    if not isinstance(recipes, Mapping):
+        one_by_one = [recipes] if isinstance(recipes, Recipe) else recipes
+        recipes = dict.fromkeys(one_by_one, tuple(seeds))
+    wanted = {one: [*own] for one, own in recipes.items()}
+    if not wanted or not all(wanted.values()):
+        raise ValueError("there is nothing to train: give at least one recipe and one seed.")
+    for own in wanted.values():
+        if not all(map(_is_seed, own)):
+            raise ValueError(f"seeds={own} are impossible: they must be whole numbers from 0.")
+    return {one: sorted({int(seed) for seed in own}) for one, own in wanted.items()}
 
 
 def _train(

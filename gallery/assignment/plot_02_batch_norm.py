@@ -49,6 +49,7 @@ both = [plain, normalized]
 standardized = [net.but(inputs="standardized") for net in both]
 plain_std, normalized_std = standardized
 trial.train(both + standardized, trial.few_seeds)
+trial.train(normalized, trial.seeds_of("hidden"))  # what scatters most
 
 # %%
 # First, what the notebook shows

@@ -39,8 +39,8 @@ what becomes of training when it is made unsteady again.
 # The networks
 # ------------
 # Five hidden layers of 128 rectified units, trained by plain gradient descent: without a normaliser
-# and with batch normalisation, each at the best of some learning rates, by the training loss of a run
-# with a seed that is not used again.
+# and with batch normalisation. Each has the learning rate of 0.01, 0.03, 0.1 and 0.3 that led to the
+# lowest training loss in pilot runs, with seeds that are not used here.
 
 from bn_tutorial import Experiment, Recipe
 from bn_tutorial.engines import observe
@@ -53,19 +53,12 @@ plain = Recipe(
     inputs="standardized",
     optimizer="sgd",
     batch_size=64,
-    epochs=12,
-    train_size=trial.budget.subset // 2,
+    epochs=6,
+    train_size=trial.budget.subset,
     validation=trial.budget.validation,
 )
-rates = trial.grid([0.01, 0.03, 0.1, 0.3])
-without, batch = trial.pilots(
-    {
-        norm: [plain.but(norm=norm, learning_rate=rate) for rate in rates]
-        for norm in (None, "batch")
-    }
-).values()
-print(f"best learning rates: {without.learning_rate:g} without a normaliser,")
-print(f"{batch.learning_rate:g} with batch normalisation")
+without = plain.but(learning_rate=0.03)
+batch = plain.but(learning_rate=0.1, norm="batch")
 
 # %%
 # And noise: it shifts and stretches the outputs of every unit at random, anew in every step, so that
@@ -82,7 +75,12 @@ noises = {
     "noise, every example for itself": drawn,
     "noise without batch norm": bare,
 }
-trial.train([*networks.values(), *noises.values()], engine=observe.covariate_shift)
+every = [noisy, *noises.values()]
+trial.train(
+    dict.fromkeys(every, trial.seeds_of("shift-noise-example"))
+    | dict.fromkeys([without, batch], trial.seeds),
+    engine=observe.covariate_shift,
+)
 
 # %%
 # The first meaning: distributions
