@@ -2,10 +2,10 @@
 
 ``nox -s replicate -- --seeds-from 900`` runs the pilots. Then, with ``BN_TUTORIAL_SEEDS_FROM=900``,
 ``python tests/plans.py`` prints for each hypothesis a line ``plan = {...}`` with the smallest number of
-seeds that has the power asked for: 0.95 for primary hypotheses, 0.9 for others. A pilot's own effect and
-spread are too good on average, once a plan is made of them; so the spread is its upper 80 % limit, and
-the effect lies one standard error nearer to the bound. Where `MOST` seeds do not have the power, the
-question is better asked as an estimate. Pilot seeds are not used again.
+seeds with which its word repeats as often as `ENOUGH` says, by two reckonings: if the effect is the pilots'
+and the spread the upper 80 % limit of theirs (the power that the plan states), and if both are only as well
+known as the pilots tell (`bn_tutorial.evidence.chances`). Where `MOST` seeds are too few, the question is better
+asked as an estimate. Pilot seeds are not used again.
 """
 
 from __future__ import annotations
@@ -17,11 +17,17 @@ from typing import Any
 
 from scipy import special
 
-from bn_tutorial.evidence import hypotheses, power, recall
+from bn_tutorial.evidence import hypotheses, interval, power, recall
+from bn_tutorial.evidence.chances import chances, level
 from bn_tutorial.evidence.registry import Hypothesis, Plan
+
+DECISIVE = ("supported", "contradicted", "not supported")
 
 #: No hypothesis gets more seeds.
 MOST = 20
+
+#: How often the word repeats, at least, of primary hypotheses and of others.
+ENOUGH = {True: 0.95, False: 0.9}
 
 
 def plan(one: Hypothesis, effect: dict[str, Any], family: int) -> Plan | None:
@@ -29,14 +35,16 @@ def plan(one: Hypothesis, effect: dict[str, Any], family: int) -> Plan | None:
     ratio, values = one.unit == "ratio", effect["values"]
     values = [math.log(value) for value in values] if ratio else values
     count, mean, seen = len(values), statistics.fmean(values), statistics.stdev(values)
-    bound = one.direction * one.bound
-    mean -= math.copysign(min(seen / math.sqrt(count), abs(mean - bound)), mean - bound)
     spread = seen * math.sqrt((count - 1) / special.chdtri(count - 1, 0.8))
     shared = math.sqrt(max(effect["shared"] ** 2 - one.resolution**2, 0))
+    pilots = interval(values, level(one, family), math.hypot(shared, one.resolution))
     for n in range(3, MOST + 1):
         tried = Plan(effect=math.exp(mean) if ratio else mean, spread=spread, shared=shared, n=n)
         found = power(one, tried, family)
-        if found >= (0.95 if one.primary else 0.9):
+        repeats = max(
+            chance for word, chance in chances(one, pilots, n=n).items() if word in DECISIVE
+        )
+        if min(found, repeats) >= ENOUGH[one.primary]:
             return Plan(**{**vars(tried), "power": found})
     return None
 

@@ -69,6 +69,11 @@ def test_what_is_planned_is_enough() -> None:
             assert found >= (0.95 if one.primary else 0.9), name
 
 
+def test_what_is_primary_is_planned() -> None:
+    unplanned = [one.id for one in hypotheses().values() if one.primary and not one.plan]
+    assert not unplanned
+
+
 def test_a_claim_rests_on_primary_hypotheses() -> None:
     for claim in claims().values():
         assert all(hypotheses()[part].primary for part in claim.parts), claim.id

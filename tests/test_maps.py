@@ -82,6 +82,12 @@ def test_cells_are_hatched_where_a_seed_failed_and_say_how_many(axes: Axes) -> N
     )
 
 
+def test_cells_of_other_seeds_are_counted_by_themselves(axes: Axes) -> None:
+    heatmap(axes, VALUES, "ab", "xyz", FAILED, seeds=[[3, 3, 3], [5, 5, 5]])
+    assert texts(axes)[0, 2] == "50%\n3/3 failed"
+    assert texts(axes)[1, 0] == "35%\n1/5 failed"
+
+
 def test_brighter_means_higher_on_a_scale_that_panels_can_share(axes: Axes) -> None:
     heatmap(axes, VALUES, "ab", "xyz")
     own = {place: luminance(color) for place, color in cells(axes).items()}

@@ -484,6 +484,21 @@ def test_growth_is_relative_to_the_last_layer_on_a_logarithmic_axis() -> None:
     assert figure.axes[0].get_yscale() == "log"
 
 
+def test_points_may_have_other_seeds_and_only_their_own_runs_diverge() -> None:
+    small, large = BATCH.but(batch_size=16), BATCH.but(batch_size=64)
+    gone = made_up(large, 1)
+    gone.history["loss"][-1] = float("nan")
+    runs = Runs([*several(small, seeds=1), made_up(large, 0), gone, made_up(large, 2)])
+    figure = figures.against(
+        runs, [small, large], "fit_accuracy", "batch_size", diverged=0.1, alt=ALT
+    )
+    one = runs.of(small).curves("fit_accuracy")[0, -1]
+    left = [run.history["fit_accuracy"][-1] for run in runs.of(large) if not run.diverged]
+    mean = rows(figure, "batch norm").y.to_numpy()
+    assert mean == pytest.approx([one, (sum(left) + 0.1) / 3], rel=1e-5)
+    assert np.isnan(rows(figure, "batch norm, seed 2").y.iloc[0])
+
+
 def test_trajectories_run_along_the_training_loss() -> None:
     figure = PLOTS["trajectories"](RUNS, ALT)
     loss, gaps = RUNS.of(BATCH).curves("fit_loss"), gap(RUNS.of(BATCH))

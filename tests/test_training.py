@@ -70,6 +70,18 @@ def test_each_recipe_is_trained_with_each_seed_once(
     assert len(files(home / "runs")) == 4
 
 
+def test_a_mapping_says_with_which_seeds_each_recipe_is_trained(
+    tiny: Dataset, calls: list[tuple[str, int]]
+) -> None:
+    runs = train({B: [1], A: range(2)}, tiny, seeds=[7], engine=engines.counted)
+    assert pairs(runs) == [(B, 1), (A, 0), (A, 1)]
+    assert len(calls) == 3
+    with pytest.raises(ValueError, match="at least one recipe and one seed"):
+        train({A: [0], B: []}, tiny, engine=engines.counted)
+    with pytest.raises(ValueError, match=r"seeds=\[-1\] are impossible"):
+        train({A: [0], B: [-1]}, tiny, engine=engines.counted)
+
+
 def test_what_is_stored_is_not_trained_again(tiny: Dataset, calls: list[tuple[str, int]]) -> None:
     first = train(A, tiny, seeds=range(2), engine=engines.counted)
     calls.clear()

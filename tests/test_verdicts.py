@@ -228,9 +228,9 @@ ONE = seeds(1, 2, 3)
 @pytest.mark.parametrize(
     ("one", "arms", "reason"),
     [
-        (HIGHER, {"without": ONE, "batch": seeds(NAN, 2, 3)}, "a run diverged"),
-        (HIGHER, {"without": seeds(1, 2, math.inf), "batch": ONE}, "a run diverged"),
-        (HIGHER, {"without": seeds(1), "batch": seeds(NAN)}, "a run diverged"),
+        (HIGHER, {"without": ONE, "batch": seeds(NAN, 2, 3)}, "as far as is compared"),
+        (HIGHER, {"without": seeds(1, 2, math.inf), "batch": ONE}, "as far as is compared"),
+        (HIGHER, {"without": seeds(1), "batch": seeds(NAN)}, "as far as is compared"),
         (HIGHER, {"without": seeds(1), "batch": seeds(2)}, "one seed gives no interval"),
         (HIGHER, {"without": ONE}, "the arm 'batch' was not measured"),
         (HIGHER, {"batch": ONE}, "the arm 'without' was not measured"),
@@ -239,9 +239,9 @@ ONE = seeds(1, 2, 3)
         (HIGHER, {"without": ONE, "batch": {7: 1.0, 8: 2.0, 9: 3.0}}, "no seed in common"),
         (RATIO, {"without": ONE, "batch": seeds(1, 2, 0)}, "a ratio needs values above zero"),
         (RATIO, {"without": seeds(1, -2, 3), "batch": ONE}, "a ratio needs values above zero"),
-        (RATIO, {"without": ONE, "batch": seeds(NAN, 2, 3)}, "a run diverged"),
-        (RATIO, {"without": ONE, "batch": seeds(math.inf, 2, 3)}, "a run diverged"),
-        (ALONE, {"batch": seeds(5, NAN)}, "a run diverged"),
+        (RATIO, {"without": ONE, "batch": seeds(NAN, 2, 3)}, "as far as is compared"),
+        (RATIO, {"without": ONE, "batch": seeds(math.inf, 2, 3)}, "as far as is compared"),
+        (ALONE, {"batch": seeds(5, NAN)}, "as far as is compared"),
         (ALONE, {"batch": seeds(5)}, "one seed gives no interval"),
     ],
 )
@@ -448,11 +448,14 @@ def test_an_interval_is_never_narrower_for_more_uncertainty() -> None:
 
 
 @pytest.mark.parametrize(
-    ("n", "distance", "shared"),
-    [(3, 10, 0), (3, 2, 0.0), (5, 4, 0.5), (5, 0, 1), (6, -3, 0), (12, 3, 0.5), (12, -8, 1)],
+    ("n", "other", "distance", "shared"),
+    [
+        *[(3, 3, 10, 0), (3, 3, 2, 0.0), (5, 5, 4, 0.5), (5, 5, 0, 1), (6, 6, -3, 0)],
+        *[(12, 12, 3, 0.5), (12, 12, -8, 1), (5, 12, 2, 0), (8, 4, 3, 0.5)],
+    ],
 )
 def test_chances_are_those_of_an_independent_build(
-    register: Register, n: int, distance: float, shared: float
+    register: Register, n: int, other: int, distance: float, shared: float
 ) -> None:
     """Of builds that find what this one found, as many as foretold are repeated by another."""
     one = dataclasses.replace(HIGHER, arms="batch", resolution=shared * 0.002)
@@ -464,9 +467,9 @@ def test_chances_are_those_of_an_independent_build(
     error = math.hypot(0.004, one.resolution / math.sqrt(3))
     true = error * np.sqrt((n - 1) / random.chisquare(n - 1, draws))
     means = found.effect.mean + random.normal(size=draws) * true / math.sqrt(n)
-    others = means[:, None] + random.normal(size=(draws, n)) * true[:, None]
-    middle, own = others.mean(axis=1), others.std(axis=1, ddof=1) / math.sqrt(n)
-    half = np.hypot(stats.t.ppf(0.975, n - 1) * own, stats.t.ppf(0.975, 19) * one.resolution)
+    others = means[:, None] + random.normal(size=(draws, other)) * true[:, None]
+    middle, own = others.mean(axis=1), others.std(axis=1, ddof=1) / math.sqrt(other)
+    half = np.hypot(stats.t.ppf(0.975, other - 1) * own, stats.t.ppf(0.975, 19) * one.resolution)
     low, high = middle - half, middle + half
     words = {
         "supported": low > 0.01,
@@ -475,11 +478,13 @@ def test_chances_are_those_of_an_independent_build(
         "inconclusive": (low <= 0.01) & (high >= 0.01),
     }
     leaning = words["inconclusive"] & ((low > 0) | (middle >= 0.01))
+    foretold = chances.chances(one, found.effect, n=other)
+    assert other != n or foretold == found.chances
     for word, share in words.items():
-        chance = chances.repeats(word, found.chances)
+        chance = chances.repeats(word, foretold)
         assert chance == pytest.approx(share.mean(), abs=0.01), word
-    assert found.chances.get("leaning", 0) == pytest.approx(leaning.mean(), abs=0.01)
-    assert sum(found.chances.values()) == pytest.approx(1)
+    assert foretold.get("leaning", 0) == pytest.approx(leaning.mean(), abs=0.01)
+    assert sum(foretold.values()) == pytest.approx(1)
     assert found.repeats == chances.repeats(found.word, found.chances)
 
 

@@ -39,6 +39,9 @@ def word_for(one: Hypothesis, low: float, high: float) -> str:
 def power(one: Hypothesis, plan: Plan, family: int) -> float:
     """Return how probable the word is that the planned effect deserves.
 
+    An effect the other way, beyond the smallest that matters, deserves "contradicted"; "not supported"
+    says less, but nothing false, and counts if it is the more probable one.
+
     Parameters
     ----------
     one : Hypothesis
@@ -53,23 +56,40 @@ def power(one: Hypothesis, plan: Plan, family: int) -> float:
     seen, weights = _spreads(plan.n)
     halves = half_width(error * seen, plan.n, level(one, family), shared)
     found = _shares(one, effect, error, halves, 0)
-    return float(found[word_for(one, effect, effect)] @ weights)
+    deserved = word_for(one, effect, effect)
+    words = (deserved, "not supported") if deserved == "contradicted" else (deserved,)
+    return max(float(found[word] @ weights) for word in words)
 
 
-def chances(one: Hypothesis, effect: Interval, side: int) -> dict[str, float]:
-    """Return how probable each word is in an independent build with as many seeds.
+def chances(
+    one: Hypothesis, effect: Interval, side: int = 0, n: int | None = None
+) -> dict[str, float]:
+    """Return how probable each word is in an independent build.
 
     What is not known is the mean, and the spread around it. Both are as probable as the data say if
     nothing else is known of them (a flat prior on the mean and on the logarithm of the spread), and
     the other build draws its own seeds from them. The test images are the same there.
+
+    Parameters
+    ----------
+    one : Hypothesis
+        What is on trial.
+    effect : Interval
+        What was measured; of a ratio, its logarithm.
+    side : int
+        As for `bn_tutorial.evidence.Verdict`.
+    n : int, optional
+        How many seeds the other build has; as many if nothing is said.
     """
-    n = effect.n
-    error = math.hypot(standard_error(effect.values), one.resolution / math.sqrt(3 * n))
-    ratios, weights = _spreads(n)
-    true = error / ratios[:, None]  # standard errors that explain the one seen
-    halves = half_width(true * ratios, n, effect.level, effect.shared)
-    shares = _shares(one, effect.mean, math.sqrt(2) * true, halves, side)
-    found = {word: float(weights @ share @ weights) for word, share in shares.items()}
+    n = n or effect.n
+    error = math.hypot(standard_error(effect.values), one.resolution / math.sqrt(3 * effect.n))
+    (here, likely), (there, weights) = _spreads(effect.n), _spreads(n)
+    true = (
+        error * math.sqrt(effect.n / n) / here[:, None]
+    )  # standard errors that explain the one seen
+    halves = half_width(true * there, n, effect.level, effect.shared)
+    shares = _shares(one, effect.mean, math.sqrt(1 + n / effect.n) * true, halves, side)
+    found = {word: float(likely @ share @ weights) for word, share in shares.items()}
     return {word: chance for word, chance in found.items() if chance > 1e-9}
 
 

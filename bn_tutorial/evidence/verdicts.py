@@ -164,7 +164,7 @@ def judge(
         Whether it was measured on the bundled sample, which never gives a verdict.
     open_ended : mapping of str to int, optional
         Hypotheses of whose effect only a bound is known: 1 if it is at least what was measured, seen
-        in the claimed direction, −1 if it is at most that.
+        in the claimed direction, −1 if it is at most that, 0 if it is as measured.
 
     Returns
     -------
@@ -291,7 +291,7 @@ def _measure(
     first, second = measured
     effect = difference(first, second, level)
     if not math.isfinite(effect.mean):
-        return effect, "a run diverged"
+        return effect, "a run diverged, or did not get as far as is compared"
     if effect.n < 2:
         return effect, "one seed gives no interval"
     common = math.hypot(effect.shared, one.resolution)

@@ -122,15 +122,17 @@ def against(
                 look = look_of(recipe, label, styles)
                 aside = 1.15 ** ([*lines].index(label) - (len(lines) - 1) / 2)
                 for name in readings_of(recipe, metric, population):
-                    values = pd.DataFrame([final(found, name) for found in runs]).T.fillna(diverged)
+                    ends = [final(found, name).fillna(diverged) for found in runs]
+                    values = pd.DataFrame(ends).T
                     moving = is_moving(recipe, name)
                     dashed = {"linestyle": "--"} if moving else {}
                     series = series_name(label, recipe, name, population)
                     if dots:
                         _dots(panel, series, aside * np.array(at), values, look)
                         continue
-                    seeds = [*values.index]
-                    drawn_as = look | dashed
+                    seeds, drawn_as = [*values.index], look | dashed
+                    untrained = [[seed not in one.index for one in ends] for seed in seeds]
+                    values = np.ma.array(values, mask=untrained)
                     panel.seeds(
                         series, at, values, names=seeds, marker="o", legend=False, **drawn_as
                     )

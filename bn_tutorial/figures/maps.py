@@ -81,7 +81,7 @@ def heatmaps(
         for panel, (name, table) in zip(drawn, tables.items(), strict=True):
             rows, columns = list(table), [*next(iter(table.values()))]
             failed = [[sum(map(fails, runs)) for runs in row] for row in found[name].values()]
-            seeds = len(next(iter(found[name].values()))[0])
+            seeds = [[len(runs) for runs in row] for row in found[name].values()]
             heatmap(panel.axes, values[name], rows, columns, failed, seeds=seeds, limits=limits)
             for row, label in enumerate(rows):
                 at = [f"{column:g}" for column in columns]
@@ -127,7 +127,7 @@ def heatmap(
     columns: Sequence[object],
     failed: ArrayLike | None = None,
     *,
-    seeds: int = 1,
+    seeds: ArrayLike = 1,
     limits: tuple[float, float] | None = None,
 ) -> None:
     """Draw a table of accuracies as coloured cells, hatched where training failed.
@@ -142,7 +142,7 @@ def heatmap(
         What the rows (from the top) and the columns are called.
     failed : array_like of int, shape (rows, columns), optional
         With how many seeds training failed. Where it is not 0, that is written, too.
-    seeds : int
+    seeds : array_like, shape (rows, columns)
         Of how many seeds.
     limits : tuple of float, optional
         The values that get the darkest and the brightest colour; None means the extremes of
@@ -164,19 +164,20 @@ def heatmap(
         raise ValueError("a heat map's values must be finite: give a failed run its accuracy.")
     low, high = limits or (values.min(), values.max())
     scale = Normalize(low, high, clip=True)
-    places = list(np.ndindex(values.shape))
+    places, every = list(np.ndindex(values.shape)), np.broadcast_to(seeds, values.shape)
     cells = [Rectangle((column - 0.48, row - 0.46), 0.96, 0.92) for row, column in places]
     axes.add_collection(PatchCollection(cells, cmap="cividis", norm=scale, array=values.ravel()))
     for cell, (row, column) in zip(cells, places, strict=True):
         value, count = float(values[row, column]), failures[row, column]
+        share = f"\n{count}/{every[row, column]} failed" if count else ""
         color = plt.get_cmap("cividis")(scale(value))
         ink = _readable(color)
         if count:
             cell.set(facecolor="none", edgecolor=ink, linewidth=0, hatch="//")
             axes.add_patch(cell)
         axes.text(
-            column, row, percent(round(value, 2)) + (f"\n{count}/{seeds} failed" if count else ""),
-            color=ink, fontsize="small", ha="center", va="center",
+            column, row, percent(round(value, 2)) + share, color=ink,
+            fontsize="small", ha="center", va="center",
             bbox={"facecolor": color, "edgecolor": "none", "boxstyle": "square,pad=0.15"},
         )  # fmt: skip
     axes.set_xlim(-0.5, len(columns) - 0.5)

@@ -89,7 +89,7 @@ class Panel:
             The horizontal axis. If it differs from seed to seed, the mean is drawn at its
             geometric mean, without a band.
         values : array_like, shape (seeds, points)
-            What was measured.
+            What was measured; masked where a seed was not trained.
         color : str
             The colour of all of it.
         names : iterable, optional
@@ -104,18 +104,18 @@ class Panel:
             More properties of the lines; ``marker``, ``markersize`` and ``linewidth`` are those of
             the mean.
         """
-        x, values = np.asarray(x, float), np.asarray(values, float)
+        x, values = np.asarray(x, float), np.ma.asarray(values, float)
         thin = {name: style[name] for name in style.keys() & {"linestyle"}}
         paths = np.broadcast_to(x, values.shape)
         for seed, path, course in zip(names or range(len(values)), paths, values, strict=True):
             self.axes.plot(path, course, color=color, linewidth=0.7, alpha=0.55, **thin)
-            self.note("line", f"{series}, seed {seed}", x=path, y=course)
-        middle = values.mean(axis=0) if mean == "arithmetic" else geometric(values)
+            self.note("line", f"{series}, seed {seed}", x=path, y=course.filled(np.nan))
+        middle = values.mean(axis=0).filled(np.nan) if mean == "arithmetic" else geometric(values)
         where = x if x.ndim == 1 else geometric(x)
         self.line(series, where, middle, color=color, legend=legend, **style)
         self.marks["a thin line for each seed"] = self.marks["a bold one for their mean"] = None
         if x.ndim == 1 and (mean == "arithmetic" if band is None else band):
-            bands = [interval(column) for column in values.T]
+            bands = [interval(column.compressed()) for column in values.T]
             lows, highs = [b.low for b in bands], [b.high for b in bands]
             self.band(series, x, lows, highs, color=color, aside=True)
             self.marks["a band for its 95 % interval"] = None

@@ -9,7 +9,7 @@ deep and very wide ReLU networks before training: the gradient *grows* on its wa
 they give.
 
 **What you'll do:** measure the gradient in every layer of new networks, hold it against the
-theorem, and then see how deep a network may be to be trained. **What you'll see:** where
+theorem, and then see how well deep networks are trained. **What you'll see:** where
 batch normalisation helps, and against what.
 **How long it takes:** a minute or so on two cores; the end of the page says how long it took.
 **Read with it:** :ref:`learn-why` and :ref:`learn-backward`.
@@ -208,8 +208,8 @@ trial.judge(
 # step the gradients of a batch-normalised network are far more even. And a size is not
 # all there is to a gradient: it may be level and still say little about the images. Training was
 # short, too; more epochs may take every arm deeper. On trial is how well the deepest network fits;
-# for the depths between, read the figure. Some of the best rates are at an end of the four, so a better one
-# may lie beyond. Residual connections, which deep networks have for this
+# for the depths between, read the figure. Where the best rate was an end of the four, pilot runs tried lower or higher ones,
+# and found none better; with Glorot's weights, the deepest network did not start to learn at any of six. Residual connections, which deep networks have for this
 # very purpose, are missing altogether.
 #
 # **Exercise.** Adam makes up for a gradient that is too small or too large by the same factor

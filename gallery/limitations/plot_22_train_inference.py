@@ -197,7 +197,7 @@ trial.histories(
 # Registered in ``hypotheses/train-inference.toml`` after pilot runs, and before the runs shown here.
 # What does the network lose by the moving statistics? The right comparator is the same network with
 # recomputed ones: training mode has the noise of its batches besides. *Early* is the mean over the points
-# at which the start still has a weight, *late* over those at which it is as good as forgotten:
+# from step 20 to 160, *late* over those from step 500 on; this is what the start then weighs:
 
 import numpy as np
 

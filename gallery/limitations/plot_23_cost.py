@@ -153,9 +153,9 @@ grown = {
 # The verdicts
 # ------------
 # Registered in ``hypotheses/cost.toml`` after pilot runs, and before the runs shown here. On trial is the
-# convolutional network in batches of 32, the kind in which most normalisers are. In the dense one the
-# costs are about as large as the smallest that would matter, so they are *estimated*. Here n counts
-# rounds: seeds play no part in how long a step takes.
+# convolutional network in batches of 32. In the dense one the costs lay near 5 % in pilot runs, which is
+# about what rounds differ by, so they are *estimated*. Here n counts rounds: seeds play no part in how
+# long a step takes.
 
 
 def arms(row, mode, arm):

@@ -214,8 +214,9 @@ for kind, inputs in (
 # The verdicts
 # ------------
 # Registered in ``hypotheses/synchronised.toml`` after pilot runs, and before the runs shown here.
-# One is judged: with 2 images on each replica the difference is large. What the others ask for is about as
-# large as the smallest that would matter, so it is *estimated*.
+# With 2 images on each replica the difference was large in the pilots, and is judged, in two readings of
+# which the second is secondary. What the others ask for was about as large as the smallest that would
+# matter, so it is *estimated*.
 
 with_few = {"separate": separate.of(few), "synchronised": synchronised.of(few)}
 with_many = {"separate": separate.of(many), "synchronised": synchronised.of(many)}
