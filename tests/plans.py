@@ -23,8 +23,8 @@ from bn_tutorial.evidence.registry import Hypothesis, Plan
 
 DECISIVE = ("supported", "contradicted", "not supported")
 
-#: No hypothesis gets more seeds.
-MOST = 20
+#: No hypothesis gets fewer seeds (with three, a verdict is provisional), or more.
+LEAST, MOST = 4, 20
 
 #: How often the word repeats, at least, of primary hypotheses and of others.
 ENOUGH = {True: 0.95, False: 0.9}
@@ -38,7 +38,7 @@ def plan(one: Hypothesis, effect: dict[str, Any], family: int) -> Plan | None:
     spread = seen * math.sqrt((count - 1) / special.chdtri(count - 1, 0.8))
     shared = math.sqrt(max(effect["shared"] ** 2 - one.resolution**2, 0))
     pilots = interval(values, level(one, family), math.hypot(shared, one.resolution))
-    for n in range(3, MOST + 1):
+    for n in range(LEAST, MOST + 1):
         tried = Plan(effect=math.exp(mean) if ratio else mean, spread=spread, shared=shared, n=n)
         found = power(one, tried, family)
         repeats = max(
@@ -67,7 +67,7 @@ def main() -> None:
             continue
         shared = f"shared = {planned.shared:.2g}, " if planned.shared else ""
         print(
-            f"plan = {{ effect = {planned.effect:.3g}, spread = {planned.spread:.2g}, {shared}"
+            f"plan = {{ effect = {planned.effect:.3g}, spread = {planned.spread:.3g}, {shared}"
             f"n = {planned.n}, power = {planned.power:.2f} }}"
         )
 

@@ -49,7 +49,11 @@ both = [plain, normalized]
 standardized = [net.but(inputs="standardized") for net in both]
 plain_std, normalized_std = standardized
 trial.train(
-    dict.fromkeys(standardized, trial.few_seeds) | dict.fromkeys(both, trial.seeds)
+    dict.fromkeys(standardized, trial.few_seeds)
+    | {
+        plain: trial.seeds_of("better-network"),
+        normalized: trial.seeds_of("hidden"),
+    }
 )
 
 # %%
