@@ -67,7 +67,7 @@ def main() -> None:
             continue
         shared = f"shared = {planned.shared:.2g}, " if planned.shared else ""
         print(
-            f"plan = {{ effect = {planned.effect:.3g}, spread = {planned.spread:.3g}, {shared}"
+            f"plan = {{ effect = {planned.effect:.4g}, spread = {planned.spread:.3g}, {shared}"
             f"n = {planned.n}, power = {planned.power:.2f} }}"
         )
 
