@@ -43,9 +43,9 @@ def test_inputs_that_were_not_projected_are_refused() -> None:
 
 def by_hand(layer: ProjectedGRU, inputs: Any, moments: Any) -> tuple[Any, list[Any]]:
     """Return the last state in double precision, and the products h·U of every step."""
-    kernel, bias, gamma = (np.float64(w) for w in layer.get_weights()[:3])
+    kernel, bias, gamma = (w.astype(float) for w in layer.get_weights()[:3])
     state, products = np.zeros((len(inputs), layer.units)), []
-    for step, row in enumerate(np.float64(inputs).swapaxes(0, 1)):
+    for step, row in enumerate(inputs.astype(float).swapaxes(0, 1)):
         products.append(product := state @ kernel)
         mean, variance = moments(product, step)
         recurrent = (product - mean) / np.sqrt(variance + 1e-3) * gamma + bias

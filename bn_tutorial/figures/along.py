@@ -132,9 +132,9 @@ def against(
                         continue
                     seeds, drawn_as = [*values.index], look | dashed
                     untrained = [[seed not in one.index for one in ends] for seed in seeds]
-                    values = np.ma.array(values, mask=untrained)
+                    known = np.ma.array(values, mask=untrained)
                     panel.seeds(
-                        series, at, values, names=seeds, marker="o", legend=False, **drawn_as
+                        series, at, known, names=seeds, marker="o", legend=False, **drawn_as
                     )
                     # without the marker, which would hide the dashes of so short a line
                     panel.name(series if rows == 1 else label, **drawn_as)

@@ -97,8 +97,8 @@ def heatmaps(
                     panel.axes.plot(place, row - 0.3, "*k", ms=11, mec="white")
                     panel.note("points", "star", x=[f"{star:g}"], y=[label])
                 held = (ticks or {}).get((name, label), ())
-                place = np.interp(np.log(held), np.log(columns), range(len(columns)))
-                panel.axes.plot(place, 0 * place + row + 0.34, "|", color=MARK, ms=9, mew=2)
+                places = np.interp(np.log(held), np.log(columns), range(len(columns)))
+                panel.axes.plot(places, 0 * places + row + 0.34, "|", color=MARK, ms=9, mew=2)
                 for value in held:
                     panel.note("points", "tick", x=[value], y=[label])
             panel.axes.set(title=name, ylabel=ylabel)

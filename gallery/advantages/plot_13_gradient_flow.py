@@ -58,6 +58,7 @@ batches = {
 }
 trial.train(
     [*new["ReLU"].values(), *new["sigmoid"].values(), *batches.values()],
+    trial.seeds_of("gradient-relu-he", "gradient-relu-glorot", "gradient-sigmoid"),
     engine=observe.gradient_norms,
 )
 
