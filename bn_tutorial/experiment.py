@@ -215,7 +215,7 @@ class Experiment:
         return {arm: self.tested(metric, one, epochs=epochs) for arm, one in arms.items()}
 
     def best(self, metric: str, recipes: Iterable[Recipe]) -> Recipe:
-        """Return the recipe with the best mean over seeds: of a loss the lowest.
+        """Return the recipe with the best mean over the seeds that all have: of a loss the lowest.
 
         Parameters
         ----------
@@ -320,7 +320,9 @@ def _best(metric: str, candidates: list[Runs]) -> Recipe:
                 "hold out validation images."
             )
     sign = -1 if "loss" in metric else 1
-    means = [sign * measures.final(runs, metric).mean(skipna=False) for runs in candidates]
+    values = [measures.final(runs, metric) for runs in candidates]
+    shared = sorted(set.intersection(*(set(one.index) for one in values)))
+    means = [sign * one.loc[shared].mean(skipna=False) for one in values]
     return candidates[int(np.argmax(np.nan_to_num(means, nan=-np.inf)))].recipes[0]
 
 
