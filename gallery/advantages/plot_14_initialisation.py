@@ -37,7 +37,7 @@ plain = Recipe(
     learning_rate=0.02,
     epochs=6,
     train_size=trial.budget.subset,
-    validation=trial.budget.validation,
+    validation=min(500, trial.budget.validation),
 )
 arms = {
     "without": plain,

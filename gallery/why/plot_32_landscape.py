@@ -42,7 +42,7 @@ plain = Recipe(
     batch_size=64,
     epochs=6,
     train_size=trial.budget.subset,
-    validation=trial.budget.validation,
+    validation=min(500, trial.budget.validation),
 )
 normaliser = "batch"
 pair = [

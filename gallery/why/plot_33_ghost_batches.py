@@ -56,7 +56,7 @@ plain = Recipe(
     batch_size=128,
     epochs=50,
     train_size=128 * min(10, trial.budget.subset // 128),
-    validation=trial.budget.validation,
+    validation=min(1_000, trial.budget.validation),
 )
 rates = {2: 0.1, 4: 1, 16: 1, 128: 0.3}
 ghosts = {

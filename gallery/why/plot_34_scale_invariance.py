@@ -30,10 +30,12 @@ from bn_tutorial.engines import observe, probes
 
 trial = Experiment("scale-invariance")
 budget, RATE, ADAM_RATE = trial.budget, 0.1, 1e-3
-network = Recipe(width=128, depth=2, norm="batch", inputs="standardized").but(
-    optimizer="sgd", learning_rate=RATE, batch_size=16, epochs=8
-)
-network = network.but(train_size=budget.subset // 2, validation=budget.validation)
+images = {
+    "train_size": budget.subset // 2,
+    "validation": min(500, budget.validation),
+}
+network = Recipe(width=128, depth=2, norm="batch", inputs="standardized", **images)
+network = network.but(optimizer="sgd", learning_rate=RATE, batch_size=16, epochs=8)
 plain = network.but(norm=None)
 adamw = network.but(optimizer="adamw", learning_rate=ADAM_RATE)
 decays = trial.grid([0, 0.005, 0.02])
