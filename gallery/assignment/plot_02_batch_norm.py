@@ -117,7 +117,7 @@ MOVING, POPULATION = "val_accuracy", "val_accuracy_population"
 with_both = {"without": plain, "batch": normalized}
 
 
-def tested(metric, *recipe, epochs=5, **arms):
+def averaged(metric, *recipe, epochs=5, **arms):
     """Return a mean over the last epochs, by seed and test images."""
     return trial.tested(metric, *recipe, epochs=epochs, **arms)
 
@@ -125,23 +125,23 @@ def tested(metric, *recipe, epochs=5, **arms):
 def readings(recipe):
     """Return a network's accuracy with moving and with population statistics."""
     return {
-        "moving": tested(MOVING, recipe, epochs=8),
-        "population": tested(POPULATION, recipe, epochs=8),
+        "moving": averaged(MOVING, recipe, epochs=8),
+        "population": averaged(POPULATION, recipe, epochs=8),
     }
 
 
 trial.judge(
     {
         "fits-faster": trial.final("accuracy", **with_both),
-        "notebook-curve": tested(MOVING, **with_both),
+        "notebook-curve": averaged(MOVING, **with_both),
         "jagged": {
             arm: roughness(trial.of(net), MOVING) for arm, net in with_both.items()
         },
-        "better-network": tested(POPULATION, **with_both),
+        "better-network": averaged(POPULATION, **with_both),
         "hidden": readings(normalized),
         "hidden-standardized": readings(normalized_std),
-        "inputs-alone": tested(MOVING, unit=plain, standardized=plain_std),
-        "beyond-inputs": tested(
+        "inputs-alone": averaged(MOVING, unit=plain, standardized=plain_std),
+        "beyond-inputs": averaged(
             POPULATION, without=plain_std, batch=normalized_std
         ),
     }

@@ -30,12 +30,11 @@ from bn_tutorial.engines import observe, probes
 
 trial = Experiment("scale-invariance")
 budget, RATE, ADAM_RATE = trial.budget, 0.1, 1e-3
-images = {
-    "train_size": budget.subset // 2,
-    "validation": min(500, budget.validation),
-}
-network = Recipe(width=128, depth=2, norm="batch", inputs="standardized", **images)
-network = network.but(optimizer="sgd", learning_rate=RATE, batch_size=16, epochs=8)
+network = Recipe(width=128, depth=2, norm="batch", inputs="standardized").but(
+    optimizer="sgd", learning_rate=RATE, batch_size=16, epochs=8
+)
+held_out = min(500, budget.validation)
+network = network.but(train_size=budget.subset // 2, validation=held_out)
 plain = network.but(norm=None)
 adamw = network.but(optimizer="adamw", learning_rate=ADAM_RATE)
 decays = trial.grid([0, 0.005, 0.02])
