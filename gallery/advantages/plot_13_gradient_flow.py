@@ -183,12 +183,13 @@ trial.against(
 # ------------
 # Registered in ``hypotheses/gradient-flow.toml`` after pilot runs, and before the runs shown here.
 # A level gradient has a factor of 1, whose logarithm is 0: what is compared is how far from that
-# each network is, up or down.
+# each network is, up or down. How well a deep network is trained is judged by its accuracy in training, as it
+# was on the way through the last epoch.
 
 
 def fits(arm):
     """Return how well the deepest network fits; one that diverged guesses."""
-    return trial.final("fit_accuracy", deep[arm][-1]).fillna(GUESSING)
+    return trial.final("accuracy", deep[arm][-1]).fillna(GUESSING)
 
 
 relu, sigmoid = (logs.abs() for logs in growths.values())

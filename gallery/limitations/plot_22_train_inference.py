@@ -50,11 +50,10 @@ deep = {b: trained[b].but(depth=5) for b in (2, 32)}
 still = {"learning_rate": 1e-9, "validation": network.validation}
 frozen = {b: recipe.but(**still) for b, recipe in trained.items()}
 every = [*trained.values(), *frozen.values(), *deep.values(), pixels]
-on_trial = [trained[2], trained[32], pixels, deep[32]]
-trial.train(
-    dict.fromkeys(every, trial.few_seeds) | dict.fromkeys(on_trial, trial.seeds),
-    engine=averages.compare,
-)
+on_trial = {"small": trained[2], "late": trained[32], "early-deep": deep[32]}
+on_trial["pixels"] = pixels
+seeds = {net: trial.seeds_of(f"statistics-{n}") for n, net in on_trial.items()}
+trial.train(dict.fromkeys(every, trial.few_seeds) | seeds, engine=averages.compare)
 
 # %%
 # What an average remembers

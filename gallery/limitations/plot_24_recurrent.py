@@ -171,8 +171,9 @@ trial.curves(
 # The verdicts
 # ------------
 # Registered in ``hypotheses/recurrent.toml`` after pilot runs, and before the runs shown here. One
-# hypothesis is *primary*: layer against shared batch normalisation, with the large batch. All else that is
-# asked here scattered too much for a word that repeats, so it is *estimated*. All but the two that say so
+# hypothesis is *primary*: that layer normalisation is two points ahead of shared batch normalisation, with
+# the large batch. All else that is asked here scattered too much for a word that repeats, so it is
+# *estimated*. All but the two that say so
 # are read with population statistics.
 
 
