@@ -77,16 +77,12 @@ within = {
     ("Adam", "without"): (0.005, 0.08),
     ("Adam", "batch"): (0.08, 1.2),
 }
+cells = [network(o, arm, x) for o in rates for arm in arms for x in rates[o]]
+mapped = trial.train(cells, trial.few_seeds[:1])
 tables = {
-    o: {a: {x: network(o, a, x) for x in rates[o]} for a in arms} for o in rates
+    o: {a: {x: mapped.of(network(o, a, x)) for x in rates[o]} for a in arms}
+    for o in rates
 }
-cells = [
-    net
-    for table in tables.values()
-    for row in table.values()
-    for net in row.values()
-]
-trial.train(cells, trial.few_seeds[:1])
 
 seeds = {o: trial.seeds_of(f"rate-{o.lower()}-stable") for o in rates}
 ends = {(key, s): between for key, between in within.items() for s in seeds[key[0]]}
