@@ -22,6 +22,14 @@ nox.options.reuse_venv = "yes"  # an environment of yesterday is brought up to d
 
 PYPROJECT = nox.project.load_toml("pyproject.toml")
 HTML = Path("docs/_build/html")
+#: Runs scripts in one process, whose workers keep what they have compiled.
+RUN_ALL = """
+import runpy, sys
+from matplotlib import pyplot
+for script in sys.argv[1:]:
+    runpy.run_path(script)
+    pyplot.close("all")
+"""
 SIDE_BY_SIDE = ("-n", "auto", "--dist", "loadfile")  # a file keeps its fixtures to itself
 
 
@@ -116,9 +124,7 @@ def replicate(session: nox.Session) -> None:
     }
     install(session)
     scripts = sorted(map(str, Path("gallery").glob("*/plot_*.py")))
-    # in one process, whose workers keep what they have compiled
-    run_all = "import runpy, sys; [runpy.run_path(one) for one in sys.argv[1:]]"
-    session.run("python", "-c", run_all, *scripts, env=env)
+    session.run("python", "-c", RUN_ALL, *scripts, env=env)
     reference = "docs/ledger/reference.json"
     session.run("bn-tutorial", "evidence", "--against", reference, env=env)
 

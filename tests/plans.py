@@ -11,6 +11,7 @@ asked as an estimate. Pilot seeds are not used again.
 from __future__ import annotations
 
 import math
+import operator
 import statistics
 from collections import Counter
 from typing import Any
@@ -26,8 +27,8 @@ DECISIVE = ("supported", "contradicted", "not supported")
 #: No hypothesis gets fewer seeds (with three, a verdict is provisional), or more.
 LEAST, MOST = 4, 20
 
-#: How often the word repeats, at least, of primary hypotheses and of others.
-ENOUGH = {True: 0.95, False: 0.9}
+#: How often the word repeats, at least, by either reckoning, of primary hypotheses and of others.
+ENOUGH = {True: (0.97, 0.95), False: (0.9, 0.9)}
 
 
 def plan(one: Hypothesis, effect: dict[str, Any], family: int) -> Plan | None:
@@ -44,7 +45,7 @@ def plan(one: Hypothesis, effect: dict[str, Any], family: int) -> Plan | None:
         repeats = max(
             chance for word, chance in chances(one, pilots, n=n).items() if word in DECISIVE
         )
-        if min(found, repeats) >= ENOUGH[one.primary]:
+        if all(map(operator.ge, (found, repeats), ENOUGH[one.primary])):
             return Plan(**{**vars(tried), "power": found})
     return None
 
