@@ -84,9 +84,8 @@ def chances(
     n = n or effect.n
     error = math.hypot(standard_error(effect.values), one.resolution / math.sqrt(3 * effect.n))
     (here, likely), (there, weights) = _spreads(effect.n), _spreads(n)
-    true = (
-        error * math.sqrt(effect.n / n) / here[:, None]
-    )  # standard errors that explain the one seen
+    # The standard errors, over n seeds, that may explain the one seen.
+    true = error * math.sqrt(effect.n / n) / here[:, None]
     halves = half_width(true * there, n, effect.level, effect.shared)
     shares = _shares(one, effect.mean, math.sqrt(1 + n / effect.n) * true, halves, side)
     found = {word: float(likely @ share @ weights) for word, share in shares.items()}

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.collections import PatchCollection
 from matplotlib.colors import Normalize
 from matplotlib.patches import Rectangle
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from bn_tutorial.evidence.measures import Drawn, Trained, fails, last, runs_of
 from bn_tutorial.figures.canvas import NumberedFigure, finished, panels
@@ -93,11 +93,10 @@ def heatmaps(
                 )
                 if stars and (name, label) in stars:
                     star = stars[name, label]
-                    place = np.interp(np.log(star), np.log(columns), range(len(columns)))
-                    panel.axes.plot(place, row - 0.3, "*k", ms=11, mec="white")
+                    panel.axes.plot(_places(star, columns), row - 0.3, "*k", ms=11, mec="white")
                     panel.note("points", "star", x=[f"{star:g}"], y=[label])
                 held = (ticks or {}).get((name, label), ())
-                places = np.interp(np.log(held), np.log(columns), range(len(columns)))
+                places = _places(held, columns)
                 panel.axes.plot(places, 0 * places + row + 0.34, "|", color=MARK, ms=9, mew=2)
                 for value in held:
                     panel.note("points", "tick", x=[value], y=[label])
@@ -106,6 +105,11 @@ def heatmaps(
         if title:
             plt.gcf().suptitle(title)
     return finished()
+
+
+def _places(values: ArrayLike, columns: Sequence[float]) -> NDArray[np.float64]:
+    """Return where values lie among the columns of a map, by their logarithm."""
+    return np.interp(np.log(values), np.log(columns), range(len(columns)))
 
 
 def _varied(row: Sequence[Runs]) -> str:

@@ -172,10 +172,9 @@ trial.curves(
 # there is counted with one epoch more than it had.
 
 
-def epochs_to(run, metric, start):
-    """Return when a run first reaches its target, interpolated between epochs."""
-    up, target = (-1 if "loss" in metric else 1), in_the_end(metric)[run.seed]
-    before = start
+def epochs_to(run, metric, start, target):
+    """Return when a run first reaches a target, interpolated between epochs."""
+    up, before = (-1 if "loss" in metric else 1), start
     for epoch, after in enumerate(run.history[metric]):
         if up * after >= up * target:
             between = [up * before, up * after]
@@ -186,8 +185,12 @@ def epochs_to(run, metric, start):
 
 def epochs(metric, start):
     """Return that for both arms, by seed."""
+    targets = in_the_end(metric)
     return {
-        arm: {run.seed: epochs_to(run, metric, start) for run in trial.of(own[arm])}
+        arm: {
+            run.seed: epochs_to(run, metric, start, targets[run.seed])
+            for run in trial.of(own[arm])
+        }
         for arm in pair
     }
 

@@ -206,13 +206,13 @@ trial.judge(
 # %%
 # What this does *not* show
 # -------------------------
-# The lines above are those of a network's first step. Yang et al. (2019) report that after a single
-# step the gradients of a batch-normalised network are far more even. And a size is not
-# all there is to a gradient: it may be level and still say little about the images. Training was
-# short, too; more epochs may take every arm deeper. On trial is how well the deepest network fits;
-# for the depths between, read the figure. Where the best rate was an end of the four, pilot runs tried lower or higher ones,
-# and found none better; with Glorot's weights, the deepest network did not start to learn at any of six. Residual connections, which deep networks have for this
-# very purpose, are missing altogether.
+# The lines above are those of a network's first step. Yang et al. (2019) report that after a single step
+# the gradients of a batch-normalised network are far more even. And a size is not all there is to a
+# gradient: it may be level and still say little about the images. Training was short, too; more epochs may
+# take every arm deeper. On trial is how well the deepest network fits; for the depths between, read the
+# figure. Where the best rate was an end of the four, pilot runs tried lower or higher ones, and found none
+# better; with Glorot's weights, the deepest network did not start to learn at any of six. Residual
+# connections, which deep networks have for this very purpose, are missing altogether.
 #
 # **Exercise.** Adam makes up for a gradient that is too small or too large by the same factor
 # everywhere in a layer. Predict which arm gains most, then write ``optimizer="adam"`` in ``short``,

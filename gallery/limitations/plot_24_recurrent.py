@@ -173,8 +173,7 @@ trial.curves(
 # Registered in ``hypotheses/recurrent.toml`` after pilot runs, and before the runs shown here. One
 # hypothesis is *primary*: that layer normalisation is two points ahead of shared batch normalisation, with
 # the large batch. All else that is asked here scattered too much for a word that repeats, so it is
-# *estimated*. All but the two that say so
-# are read with population statistics.
+# *estimated*. All but the two that say so are read with population statistics.
 
 
 def compare(size, first, second, metric=POPULATION):

@@ -111,12 +111,12 @@ for way in ("synchronised", "separate"):
 # %%
 # What it costs
 # -------------
-# Now whole trainings: with 2 and with 16 images on each replica, and, with 16, with each batch sorted
-# by class before it is dealt, as may happen where each device reads files of its own. As a control,
-# the same on one device. The learning rate is 0.1 for 32 images in a batch, as fixed beforehand, and
-# in proportion to the batch; small batches make many steps, so they get fewer images. The test images are looked at only once, in the
-# end. Filled dots are population statistics, recomputed after the training; hollow ones are the
-# moving statistics that Keras saves.
+# Now whole trainings: with 2 and with 16 images on each replica, and, with 16, with each batch sorted by
+# class before it is dealt, as may happen where each device reads files of its own. As a control, the same
+# on one device. The learning rate is 0.1 for 32 images in a batch, as fixed beforehand, and in proportion
+# to the batch; small batches make many steps, so they get fewer images. The test images are looked at only
+# once, in the end. Filled dots are population statistics, recomputed after the training; hollow ones are
+# the moving statistics that Keras saves.
 
 half = trial.budget.subset // 2
 many = network.but(epochs=3, train_size=min(2_400, half))

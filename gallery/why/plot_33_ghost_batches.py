@@ -140,8 +140,9 @@ trial.judge(
 # %%
 # What this does *not* show
 # -------------------------
-# The number of updates is the same for all: a noisier network might catch up in more of them. Nor is the whole batch of 128 a noiseless one. And in a convolution a
-# ghost batch counts every pixel of its images, so that 16 images give much less noise than here.
+# The number of updates is the same for all: a noisier network might catch up in more of them. Nor is the
+# whole batch of 128 a noiseless one. And in a convolution a ghost batch counts every pixel of its images,
+# so that 16 images give much less noise than here.
 #
 # **Exercise.** If noise merely slows training down, more training should make up for it. Predict how
 # the left end of the curve moves, then double ``epochs``.
