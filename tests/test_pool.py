@@ -485,6 +485,16 @@ def test_a_worker_stays_with_its_program_and_takes_another_that_is_free() -> Non
     assert schedule.choose(jobs, None, {"a", "b", "c"}, 2, 2) == 3  # it helps where most is left
 
 
+def test_no_worker_compiles_for_what_another_has_done_by_then() -> None:
+    jobs = [Wanted(schedule.COMPILING / 3, "b")] * 2
+    assert schedule.choose(jobs, "a", {"b"}, 1, 2) is None
+    assert schedule.choose(jobs, "b", {"b"}, 1, 2) == 0
+    assert schedule.choose([*jobs, Wanted(0.1, "a")], "a", {"b"}, 1, 2) == 2
+    assert schedule.choose(jobs, "a", {"c"}, 1, 2) == 0  # nobody else has compiled it
+    assert schedule.choose(jobs * 2, "a", {"b"}, 1, 2) == 0  # there is more left
+    assert schedule.choose([Wanted(0.1)], "a", {None}, 1, 2) == 0  # there is no program
+
+
 def test_what_needs_more_cores_than_are_free_waits() -> None:
     jobs = [Wanted(9, "a", cores=2), Wanted(1, "b"), Wanted(99, "c", cores=math.inf)]
     assert schedule.choose(jobs, None, {None}, 1, 2) == 1

@@ -148,7 +148,8 @@ def choose(
     """Return which job an idle worker should begin.
 
     The longest jobs go first, as a long one that begins last keeps all waiting; but as long as
-    no single job is that long, a worker stays with the program that it has compiled.
+    no single job is that long, a worker stays with the program that it has compiled. It does not
+    help another worker with the last jobs of a program if it would still compile when they are done.
 
     Parameters
     ----------
@@ -169,18 +170,23 @@ def choose(
         The job's position; None if the worker should wait.
     """
     fitting = [index for index, job in enumerate(waiting) if min(job.cores, count) <= free]
+    work: Counter[object] = Counter()
+    for index in fitting:
+        work[waiting[index].program] += waiting[index].seconds  # type: ignore[assignment]
+    others = {*others} - {own, None}
+    fitting = [
+        index
+        for index in fitting
+        if (program := waiting[index].program) not in others or work[program] >= COMPILING
+    ]
     if not fitting:
         return None
     longest = max(fitting, key=lambda index: waiting[index].seconds)
     if waiting[longest].seconds * count >= sum(job.seconds for job in waiting):
         return longest
-    work: Counter[object] = Counter()
-    for index in fitting:
-        work[waiting[index].program] += waiting[index].seconds  # type: ignore[assignment]
 
     def rank(index: int) -> tuple[bool, bool, float, float]:
         program = waiting[index].program
-        mine = program == own
-        return mine, program not in others, work[program], waiting[index].seconds
+        return program == own, program not in others, work[program], waiting[index].seconds
 
     return max(fitting, key=rank)
