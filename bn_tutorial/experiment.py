@@ -71,7 +71,10 @@ class Experiment:
     heatmaps, lines = _shown(maps.heatmaps), _shown(computed.lines)
     batch_size_grid, curves = _shown(over_epochs.batch_size_grid), _shown(over_epochs.curves)
     histories, ranges = _shown(noted.histories), _shown(noted.ranges)
-    learning_curves = _shown(over_epochs.learning_curves)
+    learning_curves, two_scores = (
+        _shown(over_epochs.learning_curves),
+        _shown(over_epochs.two_scores),
+    )
 
     def __init__(
         self, name: str, *, budget: Profile | None = None, data: Dataset | None = None
@@ -258,6 +261,7 @@ class Experiment:
         *,
         of: str = "",
         open_ended: Mapping[str, int] | None = None,
+        alt: str = "",
     ) -> None:
         """Hold what was measured against the registered hypotheses; print and keep the `verdicts`.
 
@@ -270,6 +274,9 @@ class Experiment:
             only those measured are judged.
         open_ended : mapping of str to int, optional
             Where only a bound of the effect is known, as for `bn_tutorial.evidence.judge`.
+        alt : str
+            The alternative text of a figure of the effects, of all hypotheses that have a label and
+            are of one unit; without it, there is no figure.
         """
         verdicts = judge(
             of or self.name, measured, sample=self.data.is_sample, open_ended=open_ended
@@ -279,6 +286,11 @@ class Experiment:
         these = "these verdicts" if len(self.verdicts) > 1 else "this verdict"
         print(f"\nIn words, as registered for {these}:\n")
         print("\n".join(verdict.sentence for verdict in self.verdicts.values()))
+        if alt:
+            found = [one for one in self.verdicts.values() if one.hypothesis.label]
+            effects = {one.hypothesis.label: one.effect for one in found}
+            (unit,) = {one.hypothesis.unit for one in found}
+            compared.effects(self, effects, unit=unit, alt=alt)
 
     def record(self, **own: object) -> None:
         """Store the verdicts and what pages may quote, and print how long the training took.

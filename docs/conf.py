@@ -38,6 +38,7 @@ extensions = [
     "sphinx_gallery.gen_gallery",
     "myst_nb",
     "numpydoc",
+    "bn_citations",
     "sphinxcontrib.bibtex",
     "sphinx_design",
     "sphinx_copybutton",
@@ -50,13 +51,15 @@ extensions = [
     "bn_pages",
     "bn_provenance",
     "bn_downloads",
+    "bn_answers",
     "bn_theme",
 ]
 # sphinx-gallery's notebooks are downloads, and the table is a part of a page
-exclude_patterns = ["_build", "**/*.ipynb", "scaling/measured.md"]
+exclude_patterns = ["_build", "_search", "**/*.ipynb", "scaling/measured.md"]
 nitpicky = numfig = True
 nitpick_ignore = [("py:class", f"collections.abc.{name}") for name in ("Callable", "Mapping")]
 bibtex_bibfiles = ["references.bib"]
+bibtex_reference_style, bibtex_default_style = "author_year", "author-year"
 myst_enable_extensions = ["amsmath", "colon_fence", "deflist", "dollarmath", "substitution"]
 myst_words_per_minute = 90  # of prose: formulas, code and figures stand between them
 copybutton_exclude = ".linenos, .gp"
@@ -65,7 +68,10 @@ copybutton_exclude = ".linenos, .gp"
 html_baseurl = (
     os.environ.get("BN_TUTORIAL_BASEURL", "https://example.org/bn_tutorial").rstrip("/") + "/"
 )
-myst_substitutions = {"install": f"`pip install {html_baseurl}{bn_downloads.WHEEL}`"}
+myst_substitutions = {
+    "install": f"`pip install {html_baseurl}{bn_downloads.WHEEL}`",
+    "source": f'<a href="{bn_downloads.SOURCE}" download>The source</a>',
+}
 DIGEST = bn_pages.digest(PROFILE.name, DATA.digest)
 SERVING = bool(os.environ.get("BN_TUTORIAL_SERVE"))
 BUILD = f"{DIGEST} {html_baseurl}"
@@ -82,7 +88,7 @@ sphinx_gallery_conf = {
         f"../gallery/{group}" for group in ("assignment", "advantages", "limitations", "why")
     ],
     "within_subsection_order": "FileNameSortKey",
-    "first_notebook_cell": bn_downloads.install_line(html_baseurl),
+    "first_notebook_cell": bn_downloads.first_cell(html_baseurl),
     "notebook_images": True,
     "remove_config_comments": True,
     "show_signature": False,
@@ -108,7 +114,8 @@ mathjax_path = "mathjax/tex-chtml.js"  # a local copy, see bn_theme.copy_mathjax
 html_theme, html_title = "pydata_sphinx_theme", project
 html_theme_options = {
     "collapse_navigation": True,
-    "header_links_before_dropdown": 6,
+    "header_links_before_dropdown": 5,
+    "navbar_center": ["navbar-nav", "clinic"],
     "navigation_with_keys": False,
     "footer_start": ["copyright"],
     "footer_end": ["provenance"],
@@ -119,13 +126,10 @@ if DATA.is_sample:
         "the figures show how the site works, not how batch normalisation does."
     )
 html_static_path, templates_path = ["_static"], ["_templates"]
+html_search_scorer = str(HERE / "_search" / "scorer.js")
 html_css_files, html_js_files = ["custom.css"], ["theme-gaps.js"]
 html_sidebars = {  # these pages have no subpages to list
-    page: []
-    for page in (
-        *("index", "verdicts", "advantages", "limitations", "notebook", "cifar10"),
-        *("reproduce", "scaling", "reference", "references"),
-    )
+    page: [] for page in (*("index", "notebook", "cifar10", "reproduce", "scaling", "references"),)
 }
 html_favicon = "_static/favicon.svg"
 html_show_sourcelink = html_domain_indices = False

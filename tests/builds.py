@@ -28,7 +28,7 @@ from bn_tutorial.training.schedule import cores
 ROOT = Path(__file__).parents[1]
 GB = 1e9
 #: At most so many units, seconds, and bytes in one process and in all together.
-UNITS, UNCHANGED, SENTENCE, SMOKE, ONE, ALL = 2.2, 60, 15, 240, 2.5 * GB, 4 * GB
+UNITS, UNCHANGED, SENTENCE, SMOKE, ONE, ALL = 2.5, 60, 15, 240, 2.5 * GB, 4 * GB
 
 
 @contextlib.contextmanager

@@ -19,7 +19,16 @@ ROOT = Path(__file__).parents[1]
 SCRIPTS = sorted((ROOT / "gallery").glob("*/plot_*.py"))
 PLOTS = (
     *("against", "batch_size_grid", "by_layer", "curves", "dots", "effects", "heatmaps"),
-    *("histories", "learning_curves", "lines", "panels", "ranges", "ratios", "trajectories"),
+    *(
+        "histories",
+        "learning_curves",
+        "lines",
+        "panels",
+        "ranges",
+        "ratios",
+        "trajectories",
+        "two_scores",
+    ),
 )
 DRAWS = re.compile(
     rf"\btrial\.({'|'.join(PLOTS)})\(|\b(plt|axes|ax|figure|figures|fig|panels?|Line2D|colorbar|"

@@ -143,7 +143,7 @@ def test_a_replication_shows_both_effects_and_their_mean(monkeypatch: pytest.Mon
     assert [*found["agree"]] == [False, False, True, True, True, False]
     heavy = found.iloc[1]
     assert (heavy["there"], heavy["here"]) == ("supported", "inconclusive")
-    assert heavy["effect there"] == "+3.0 pp (+2.0 to +4.0)"
+    assert heavy["effect there"] == "+3.0 pp [+2.0 to +4.0]"
     assert heavy["pooled"] == brief(*pooled(0.02, 0.04, 0.03, 0.07), "points")
     assert [*found["pooled"]][3] == "–"  # the same values are the same runs
 

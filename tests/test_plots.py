@@ -191,11 +191,17 @@ def test_curves_have_a_panel_for_each_metric() -> None:
         seeds = [rows(figure, f"{series}, seed {seed}", panel=panel).y for seed in range(3)]
         assert np.array(seeds) == pytest.approx(expected, rel=1e-5)
         assert rows(figure, series).y.to_numpy() == pytest.approx(expected.mean(axis=0), rel=1e-5)
-        bands = [interval(column) for column in expected.T]
-        band = rows(figure, series, "band")
-        assert band.low.to_numpy() == pytest.approx([one.low for one in bands], rel=1e-5)
-        assert band.high.to_numpy() == pytest.approx([one.high for one in bands], rel=1e-5)
+        assert rows(figure, series, "band").empty  # of three seeds it would be wide
     assert rows(figure, "without").x.to_list() == [1, 2, 3] * 2
+
+
+def test_six_seeds_have_a_band() -> None:
+    runs = several(BATCH, seeds=6)
+    figure = figures.curves(runs, [BATCH], "accuracy", alt=ALT)
+    bands = [interval(column) for column in runs.of(BATCH).curves("accuracy").T]
+    band = rows(figure, "batch norm", "band")
+    assert band.low.to_numpy() == pytest.approx([one.low for one in bands], rel=1e-5)
+    assert band.high.to_numpy() == pytest.approx([one.high for one in bands], rel=1e-5)
 
 
 def test_curves_show_all_that_was_trained_on_images_that_were_not_if_nothing_is_said() -> None:
@@ -218,7 +224,7 @@ def test_curves_have_a_panel_for_each_title_and_both_readings() -> None:
         levels={"target": 0.5},
         alt=ALT,
     )
-    assert legend(figure) == ["net, moving statistics", "net, population statistics"]
+    assert legend(figure) == ["net, moving statistics", "net, population statistics", "target"]
     assert [axes.get_title("left") for axes in figure.axes] == ["usual", "wide"]
     styles = [line.get_linestyle() for line in figure.axes[0].lines]
     assert styles == ["--"] * 4 + ["-"] * 4 + [":"]
@@ -471,7 +477,9 @@ def test_layers_are_averaged_over_epochs_and_seeds() -> None:
     found = rows(figure, "net")
     assert found.y.to_list() == [3, 4.5, 6]  # of seeds 2, 3, 4 and 4, 6, 8
     assert found.x.to_list() == ["1", "2", "out"]
-    assert figure.axes[0].get_ylim()[0] == 0
+    assert figure.axes[0].get_yscale() == "log"
+    low, high = figure.axes[0].get_ylim()
+    assert low < found.y.min() < found.y.max() < high  # nothing leaves the frame
 
 
 def test_growth_is_relative_to_the_last_layer_on_a_logarithmic_axis() -> None:
@@ -501,13 +509,13 @@ def test_points_may_have_other_seeds_and_only_their_own_runs_diverge() -> None:
 
 def test_trajectories_run_along_the_training_loss() -> None:
     figure = PLOTS["trajectories"](RUNS, ALT)
-    loss, gaps = RUNS.of(BATCH).curves("fit_loss"), gap(RUNS.of(BATCH))
-    seed = rows(figure, "batch norm, seed 1", panel="gap")
-    assert seed.x.to_numpy() == pytest.approx(loss[1], rel=1e-5)
-    assert seed.y.to_numpy() == pytest.approx(gaps[1], rel=1e-5)
-    mean = rows(figure, "batch norm", panel="gap")
-    assert mean.x.to_numpy() == pytest.approx(np.exp(np.log(loss).mean(axis=0)), rel=1e-5)
-    assert mean.y.to_numpy() == pytest.approx(gaps.mean(axis=0), rel=1e-5)
+    losses = RUNS.of(BATCH).curves("fit_loss")
+    mean, seed = (rows(figure, name, panel="gap") for name in ("batch norm", "batch norm, seed 1"))
+    ends = losses[:, 0].min(), losses.min(axis=1).max()  # where all seeds have been
+    assert mean.x.to_numpy()[[0, -1]] == pytest.approx(ends, rel=1e-5)
+    middle = at_equal_fit(RUNS, {"b": BATCH}, gap, [mean.x.iloc[5]])["b"]
+    assert mean.y.iloc[5] == pytest.approx(middle.mean(), rel=1e-4)
+    assert seed.y.iloc[5] == pytest.approx(middle[1], rel=1e-4)
     there = interval(at_equal_fit(RUNS, {"b": BATCH}, gap, [COMPARED])["b"])
     bar = rows(figure, "batch norm, compared", "band", panel="gap")
     assert bar[["low", "high"]].to_numpy()[0] == pytest.approx([there.low, there.high], rel=1e-5)
@@ -671,10 +679,48 @@ def test_panels_note_whatever_is_drawn_on_them() -> None:
 
 def test_a_wide_interval_does_not_squeeze_the_curves() -> None:
     with panels(RUNS, alt=ALT) as (panel,):
-        panel.seeds("batch norm", [1, 2], [[0.4, 0.1], [0.5, 0.9]], color=INK)
+        panel.seeds("batch norm", [1, 2], [[0.4, 0.1], [0.5, 0.9]], color=INK, band=True)
     axes = plt.gca()
     band = axes.collections[0].get_paths()[0].get_extents()
     assert band.y0 < 0 < axes.get_ylim()[0]
+
+
+def test_a_bar_that_the_axes_cut_off_has_an_arrow_head() -> None:
+    with panels(RUNS, alt=ALT) as (panel,):
+        panel.line("batch norm", [0, 1], [0, 1], color=INK)
+        panel.bar("batch norm", 0.5, -3, 0.5, color=INK)
+    figure = plt.gcf()
+    heads = [
+        line.get_marker() for line in panel.axes.lines if line.get_marker() in ("<", ">", "^", "v")
+    ]
+    assert heads == ["v"]
+    assert "an arrow head where a bar goes on" in str(figure.get_label())
+    assert panel.axes.get_ylim()[0] > -1
+
+
+def test_one_network_has_two_scores_and_their_distance() -> None:
+    recipes = [Recipe(epochs=3), Recipe(epochs=3, norm="batch")]
+    runs = several(*recipes)
+    figure = figures.two_scores(runs, *recipes, alt=ALT)
+    moving, population = (
+        runs.of(recipes[1]).curves(name)[:, -1].mean()
+        for name in ("val_accuracy", "val_accuracy_population")
+    )
+    texts = " ".join(text.get_text() for text in figure.axes[0].texts)
+    assert f"{100 * abs(population - moving):.0f} points apart" in texts
+    assert "recomputed" in texts
+    assert rows(figure, "as Keras reads it").y.iloc[-1] == pytest.approx(moving, rel=1e-5)
+
+
+def test_ratios_have_a_logarithmic_forest_with_its_band_about_one() -> None:
+    found = {"half": interval([0.4, 0.5, 0.6])}
+    figure = figures.effects(RUNS, found, unit="ratio", smallest=2, title="less", alt=ALT)
+    (axes,) = figure.axes
+    assert (axes.get_xscale(), axes.get_title("left")) == ("log", "less")
+    assert axes.patches[0].get_extents().transformed(axes.transData.inverted()).x0 == pytest.approx(
+        0.5
+    )
+    assert rows(figure, "half", "points").x.to_list() == pytest.approx([0.5])
 
 
 @pytest.mark.parametrize(

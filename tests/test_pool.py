@@ -486,7 +486,7 @@ def test_a_worker_stays_with_its_program_and_takes_another_that_is_free() -> Non
 
 
 def test_no_worker_compiles_for_what_another_has_done_by_then() -> None:
-    jobs = [Wanted(schedule.COMPILING / 3, "b")] * 2
+    jobs = [Wanted(schedule.COMPILING * 2 / 3, "b")] * 2
     assert schedule.choose(jobs, "a", {"b"}, 1, 2) is None
     assert schedule.choose(jobs, "b", {"b"}, 1, 2) == 0
     assert schedule.choose([*jobs, Wanted(0.1, "a")], "a", {"b"}, 1, 2) == 2

@@ -55,13 +55,13 @@ def test_what_was_recorded_is_recalled() -> None:
         ("loss", ".2f", "−0.01"),
         ("count", ",", "50,000"),
         ("text", "", "thirty"),
-        ("effect", ".1pp", "1.2 percentage points (95 % interval −0.6 to 3.1, n = 3)"),
+        ("effect", ".1pp", "1.2 points [−0.6 to 3.1]"),
         ("effect.low", ".1pp", "−0.6"),
         ("effect.n", "", "3"),
         ("verdict", "", "inconclusive"),
         ("verdict.word", "", "inconclusive"),
-        ("verdict", ".1pp", "1.2 percentage points (95 % interval −0.6 to 3.1, n = 3)"),
-        ("verdict.effect", ".3f", "0.012 (95 % interval −0.006 to 0.031, n = 3)"),
+        ("verdict", ".1pp", "1.2 points [−0.6 to 3.1]"),
+        ("verdict.effect", ".3f", "0.012 [−0.006 to 0.031]"),
         ("verdict.effect.high", ".0pp", "3"),
     ],
 )
@@ -70,6 +70,17 @@ def test_what_was_recorded_is_quoted(name: str, spec: str, text: str) -> None:
     values: dict[str, Any] = {"share": 0.25, "loss": -0.0124, "count": 50000, "text": "thirty"}
     record("group", **values, effect=EFFECT, verdict=verdict)
     assert quote(f"group.{name}", spec) == text
+
+
+def test_a_verdict_is_told_in_one_sentence() -> None:
+    verdict = Verdict(HIGHER, EFFECT, "inconclusive")
+    wording = {"estimated": "By how much is estimated, and not judged.", "not judged": "No."}
+    estimate = dataclasses.replace(HIGHER, id="estimate", estimate=True, wording=wording)
+    record("group", verdict=verdict, estimate=Verdict(estimate, EFFECT, "estimated"))
+    effect = "+1.2 pp [−0.6 to +3.1]"
+    assert quote("group.verdict.told") == f"{verdict.sentence.removesuffix('.')} ({effect})."
+    expected = f"By how much is estimated at {effect}, and not judged."
+    assert quote("group.estimate.told") == expected
 
 
 def test_a_value_that_cannot_be_written_so_is_refused() -> None:

@@ -323,7 +323,7 @@ def test_a_verdict_as_text(register: Register) -> None:
     words = " ".join(text.split())
     rule = "Rule supported if its 95 % interval lies above +1.0 percentage points"
     assert rule in words
-    assert "+3.0 percentage points (95 % interval +2.0 to +4.0, n = 3)" in words
+    assert "+3.0 points [+2.0 to +4.0] (95 % interval, n = 3)" in words
     assert "Verdict supported, provisional (n = 3) Repeats with a probability of" in words
     secondary = dataclasses.replace(alone, direction=-1, primary=False)
     register(secondary)
@@ -341,10 +341,10 @@ def test_a_verdict_as_text_in_other_units(register: Register) -> None:
     found = judge("trial", measured, sample=False)
     words = " ".join(str(found["ratio"]).split())
     assert "97.5 % interval lies above a factor of 1.25 Measured" in words
-    assert "Measured a factor of 2 (97.5 % interval 1.98 to 2.02, n = 3)" in words
+    assert "Measured a factor of 2 [1.98 to 2.02] (97.5 % interval, n = 3)" in words
     words = " ".join(str(found["alone"]).split())
     assert "interval lies above 3 Measured" in words
-    assert "Measured 5 (97.5 % interval 4.98 to 5.02, n = 3)" in words
+    assert "Measured 5 [4.98 to 5.02] (97.5 % interval, n = 3)" in words
     smaller = dataclasses.replace(RATIO, direction=-1)
     register(smaller)
     text = str(verdict_on(smaller, seeds(1, 1), seeds(2, 2.1)))

@@ -10,6 +10,7 @@ from .intervals import Interval as Interval
 from .intervals import brief as brief
 from .intervals import difference as difference
 from .intervals import interval as interval
+from .intervals import plain as plain
 from .measures import roughness as roughness
 from .records import evidence_path as evidence_path
 from .records import quote as quote

@@ -49,9 +49,8 @@ class Interval:
     def __format__(self, spec: str) -> str:
         """Format mean and interval; ``pp`` in the spec means percentage points."""
         mean, low, high = (write(value, spec) for value in (self.mean, self.low, self.high))
-        unit = "percentage points " if spec.endswith("pp") else ""
-        level = f"{100 * self.level:.3g}"
-        return f"{mean} {unit}({level} % interval {low} to {high}, n = {self.n})"
+        unit = " points" if spec.endswith("pp") else ""
+        return f"{mean}{unit} [{low} to {high}]"
 
 
 def interval(values: Iterable[float], level: float = 0.95, shared: float = 0.0) -> Interval:
@@ -155,7 +154,7 @@ def brief(mean: float | None, low: float | None, high: float | None, unit: str) 
     Returns
     -------
     str
-        For instance ``+1.2 pp (−0.3 to +2.7)`` or ``×1.5 (1.2 to ?)``; a dash without a mean.
+        For instance ``+1.2 pp [−0.3 to +2.7]`` or ``×1.5 [1.2 to ?]``; a dash without a mean.
     """
     if mean is None or not math.isfinite(mean):
         return "–"
@@ -164,7 +163,45 @@ def brief(mean: float | None, low: float | None, high: float | None, unit: str) 
         for value in (mean, low, high)
     )
     sign, points = "×" if unit == "ratio" else "", " pp" if unit == "points" else ""
-    return f"{sign}{middle}{points} ({' to '.join(ends)})"
+    return f"{sign}{middle}{points} [{' to '.join(ends)}]"
+
+
+def plain(mean: float | None, low: float | None, high: float | None, unit: str) -> tuple[str, str]:
+    """Return an effect in plain words, and its interval.
+
+    Parameters
+    ----------
+    mean, low, high, unit
+        As for `brief`.
+
+    Returns
+    -------
+    effect, interval : str
+        For instance ``8.2 points higher`` and ``6.9 to 9.5``; ``0.3 points lower`` and ``1.2 lower to
+        0.6 higher``, if the interval has both directions; or ``18 times as high`` and ``8.6 to ?``.
+        A dash and nothing without a mean.
+    """
+    if mean is None or not math.isfinite(mean):
+        return "–", ""
+    ends = [end if end is not None and math.isfinite(end) else None for end in (low, high)]
+    size = UNITS[unit].lstrip("+")
+    if unit == "ratio":
+        bounds = ["?" if end is None else write(end, size) for end in ends]
+        return f"{write(mean, size)} times as high", " to ".join(bounds)
+    points = " points" if unit == "points" else ""
+
+    def way(value: float) -> str:
+        return "higher" if value >= 0 else "lower"
+
+    def length(value: float | None) -> str:
+        return "?" if value is None else write(abs(value), size)
+
+    known = [end for end in ends if end is not None]
+    if len({way(end) for end in (mean, *known)}) == 1:
+        bounds = [length(end) for end in (ends if mean >= 0 else reversed(ends))]
+    else:
+        bounds = ["?" if end is None else f"{length(end)} {way(end)}" for end in ends]
+    return f"{length(mean)}{points} {way(mean)}", " to ".join(bounds)
 
 
 def exponential(effect: Interval) -> Interval:

@@ -38,7 +38,7 @@ def ledger() -> list[dict[str, Any]]:
     registered = hypotheses()
     entries = []
     for claim in claims().values():
-        parts = {name: _part(registered[name]) for name in claim.parts}
+        parts = {name: finding(registered[name]) for name in claim.parts}
         word = compose(claim, parts)
         chances = claim_chances(claim, parts)
         fields = dataclasses.asdict(claim)
@@ -211,7 +211,8 @@ def _differs(one: Any, other: Any) -> bool:
     return any(one[name] != other.get(name) for name in known)
 
 
-def _part(hypothesis: Hypothesis) -> dict[str, Any]:
+def finding(hypothesis: Hypothesis) -> dict[str, Any]:
+    """Return a hypothesis and what its experiment found under this profile, as `ledger` has them."""
     fields = dataclasses.asdict(hypothesis)
     fields["arms"] = list(hypothesis.arms)
     wording = fields.pop("wording")
@@ -221,6 +222,7 @@ def _part(hypothesis: Hypothesis) -> dict[str, Any]:
         "sentence": wording["not judged"],
         "effect": {},
         "n": 0,
+        "counted": "seed",
         "leans": False,
         "chances": {},
         "repeats": None,
@@ -245,7 +247,7 @@ def _part(hypothesis: Hypothesis) -> dict[str, Any]:
     }
 
 
-_FOUND = ("word", "reason", "sentence", "n", "leans", "chances", "repeats")
+_FOUND = ("word", "reason", "sentence", "n", "counted", "leans", "chances", "repeats")
 
 
 def _number(value: float | None) -> float | None:

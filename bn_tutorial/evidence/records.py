@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from bn_tutorial import settings
-from bn_tutorial.evidence.intervals import Interval, write
+from bn_tutorial.evidence.intervals import Interval, brief, write
 from bn_tutorial.evidence.verdicts import Verdict
 from bn_tutorial.settings import profile
 from bn_tutorial.training.provenance import together
@@ -86,7 +86,7 @@ def quote(name: str, spec: str = "") -> str:
     Parameters
     ----------
     name : str
-        As for `recall`.
+        As for `recall`; or ``group.verdict.told`` for its sentence with the effect in it.
     spec : str
         As for `format`; ``.1pp`` gives percentage points of a share.
 
@@ -97,6 +97,9 @@ def quote(name: str, spec: str = "") -> str:
     ValueError
         If the value cannot be written in that way.
     """
+    verdict, _, told = name.rpartition(".")
+    if told == "told":
+        return _told(recall(verdict))
     found = recall(name)
     if isinstance(found, dict) and "word" in found:
         found = found["effect"] if spec else found["word"]
@@ -106,6 +109,18 @@ def quote(name: str, spec: str = "") -> str:
         found = Interval(**{name: part for name, part in found.items() if name != "n"})
         return format(found, spec)
     return write(found, spec)
+
+
+def _told(found: Mapping[str, Any]) -> str:
+    """Return a verdict's sentence with the effect in it, or without if nothing was measured."""
+    sentence: str = found["sentence"]
+    mean, low, high = (found["effect"].get(end) for end in ("mean", "low", "high"))
+    if not found["n"]:
+        return sentence
+    effect = brief(mean, low, high, found["unit"])
+    if "is estimated" in sentence:
+        return sentence.replace("is estimated", f"is estimated at {effect}", 1)
+    return f"{sentence.removesuffix('.')} ({effect})."
 
 
 def evidence_path(group: str) -> Path:

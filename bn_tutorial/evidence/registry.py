@@ -26,6 +26,17 @@ SHAPES = {
 }
 WORDS = tuple(SHAPES)
 
+#: What each word says, in a line.
+MEANINGS = {
+    "supported": "the effect is as claimed, and large enough to matter",
+    "not supported": "an effect as claimed that is large enough to matter is ruled out",
+    "contradicted": "the effect goes the other way, far enough to matter",
+    "depends": "of a claim's parts, some are supported and others are not",
+    "inconclusive": "the runs do not decide; what was measured stands beside it",
+    "estimated": "nothing was judged: the question was how large the effect is",
+    "not judged": "it could not be judged in this build, for the reason given",
+}
+
 #: The words that a hypothesis can get: an estimate, and any other.
 ESTIMATED = ("estimated", "not judged")
 JUDGED = tuple(word for word in WORDS if word not in ("depends", "estimated"))
@@ -81,6 +92,8 @@ class Hypothesis:
         The quantity that is measured, in words.
     arms : sequence of str
         What is compared, the reference first; or one name, for a quantity measured by itself.
+    label : str
+        What its effect is called in a figure of the experiment's effects; without one, it is not there.
     unit : str
         ``points``: the values are shares, the effect is a difference in percentage points.
         ``ratio``: the values are positive, the effect is second / first, taken as a
@@ -117,6 +130,7 @@ class Hypothesis:
     effect: str
     arms: Sequence[str]
     wording: Mapping[str, str]
+    label: str = ""
     unit: str = "points"
     smallest: float = math.nan
     direction: int = 1

@@ -118,7 +118,11 @@ class Verdict:
             "Claim": tested.statement,
             "Effect": tested.effect,
             "Rule": "an estimate: no word is given" if tested.estimate else rule,
-            "Measured": f"{factor}{self.effect:{spec}}" if self.effect.n else "nothing",
+            "Measured": (
+                f"{factor}{self.effect:{spec}} ({level} % interval, n = {self.effect.n})"
+                if self.effect.n
+                else "nothing"
+            ),
             "Verdict": verdict + (f", provisional (n = {self.effect.n})" if provisional else ""),
         }
         if self.repeats is not None:

@@ -27,6 +27,7 @@ from .noted import ranges as ranges
 from .over_epochs import batch_size_grid as batch_size_grid
 from .over_epochs import curves as curves
 from .over_epochs import learning_curves as learning_curves
+from .over_epochs import two_scores as two_scores
 from .panel import Panel as Panel
 from .style import COLORS as COLORS
 from .style import INK as INK

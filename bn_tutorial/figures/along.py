@@ -45,6 +45,8 @@ from bn_tutorial.figures.style import (
 from bn_tutorial.recipe import Recipe
 from bn_tutorial.training.runs import Runs
 
+LOSSES = 24  #: at which `trajectories` interpolates
+
 
 def against(
     trial: Trained,
@@ -191,8 +193,7 @@ def by_layer(
     names : sequence, optional
         What the layers are called; from 1 where nothing is said.
     relative : bool
-        Whether to divide by the last layer's value and draw a logarithmic axis, on which seeds
-        are averaged.
+        Whether to divide by the last layer's value, and to average seeds on the logarithmic axis.
     styles : mapping of str to mapping, optional
         Properties of the lines of a label.
     growth : mapping of str to tuple, optional
@@ -227,10 +228,7 @@ def by_layer(
                     line = anchor * factor ** (layers[len(layers) // 2] - layers)
                     panel.line(theory, layers, line, color=INK, linestyle="--", linewidth=1.4)
             panel.axes.set(title=title, xlabel=xlabel, xlim=(0.5, len(layers) + 0.5))
-            if relative:
-                panel.axes.set_yscale("log")
-            else:
-                panel.axes.set_ylim(bottom=0)
+            panel.axes.set_yscale("log")
             if names:
                 panel.axes.set_xticks(layers, [str(one) for one in names])
         one = next(iter(names_of.values())).partition(" ")[0]
@@ -249,6 +247,8 @@ def trajectories(
     alt: str,
 ) -> NumberedFigure:
     """Draw measures along the training loss, which falls from left to right.
+
+    They are interpolated between epochs, at losses that all seeds reach.
 
     Parameters
     ----------
@@ -285,9 +285,12 @@ def trajectories(
             networks = named(trial, group)
             shades = {label: look_of(recipe, label, styles) for label, recipe, _ in networks}
             for label, _, runs in networks:
+                fits = misfit(runs, along)
+                x = np.geomspace(fits[:, 0].min(), fits.min(axis=1).max(), LOSSES)
+                y = [at_equal_fit(trial, {label: runs}, measure, [at], along)[label] for at in x]
                 panel.seeds(
-                    label, misfit(runs, along), measures.courses(runs, measure), **shades[label],
-                    names=[run.seed for run in runs], marker="o", markersize=4,
+                    label, x, np.transpose(y), **shades[label],
+                    names=[run.seed for run in runs], band=False,
                 )  # fmt: skip
             found = {label: runs for label, _, runs in networks}
             for loss in compare:

@@ -10,14 +10,19 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import FixedLocator, LogFormatter, LogLocator, NullLocator
 
 from bn_tutorial.evidence.measures import Trained
 from bn_tutorial.figures import table
 from bn_tutorial.figures.panel import Panel
 from bn_tutorial.figures.style import INK, house_style
 from bn_tutorial.training.runs import Run
+
+#: What is named of a decade where there are few of them.
+DECADE = (1, 1.5, 2, 3, 5, 7)
 
 
 class NumberedFigure(Figure):
@@ -27,9 +32,12 @@ class NumberedFigure(Figure):
     ----------
     data : pandas.DataFrame
         What is drawn, with `bn_tutorial.figures.table.COLUMNS`.
+    meaning : str
+        What lines, bands, ticks and dots mean, in a sentence.
     """
 
     data = pd.DataFrame()
+    meaning = ""
 
 
 @contextlib.contextmanager
@@ -79,12 +87,14 @@ def panels(
         drawn = [Panel(one) for one in axes.flat]
         yield drawn
         for panel in drawn:
-            panel.name_decades()
+            _name_decades(panel.axes)
+            _mark_cut(panel)
         if legend:
             _legend_below(figure, drawn, legend if isinstance(legend, str) else None)
         mark_sample(figure, trial)
-        figure.set_label(" ".join(f"{alt} {_meaning(drawn)}".split()))
         assert isinstance(figure, NumberedFigure)
+        figure.meaning = _meaning(drawn)
+        figure.set_label(" ".join(f"{alt} {figure.meaning}".split()))
         figure.data = table.frame(
             row for n, panel in enumerate(drawn, 1) for row in panel.numbers(f"panel {n}")
         )
@@ -104,6 +114,36 @@ def mark_sample(figure: Figure, runs: Iterable[Run]) -> None:
             0.5, 0.5, "bundled sample – not a result", rotation=20, fontsize=22, alpha=0.18,
             color=INK, ha="center", va="center",
         )  # fmt: skip
+
+
+def _name_decades(axes: Axes) -> None:
+    """Give a short logarithmic axis more ticks than its one or two powers of ten."""
+    for axis in (axes.xaxis, axes.yaxis):
+        low, high = sorted(axis.get_view_interval())
+        plain = isinstance(axis.get_major_locator(), LogLocator) and axis.get_scale() == "log"
+        if plain and 0 < high < 100 * low:
+            powers = 10.0 ** np.arange(math.floor(math.log10(low)), math.log10(high) + 1)
+            axis.set_major_locator(FixedLocator(np.outer(powers, DECADE).ravel().tolist()))
+            axis.set_minor_locator(NullLocator())
+            if isinstance(axis.get_major_formatter(), LogFormatter):
+                axis.set_major_formatter("{x:g}")
+
+
+def _mark_cut(panel: Panel) -> None:
+    """Put an arrow head where the axes cut off a bar."""
+    axes = panel.axes
+    sides = {"left": "<", "right": ">", "bottom": "v", "top": "^"}
+    (left, right), (bottom, top) = map(sorted, (axes.get_xlim(), axes.get_ylim()))
+    for line in panel.aside:
+        for x, y in np.asarray(line.get_xydata(), float):
+            beyond = {"left": x < left, "right": x > right, "bottom": y < bottom, "top": y > top}
+            for side in (side for side, out in beyond.items() if out):
+                place = np.clip(x, left, right), np.clip(y, bottom, top)
+                axes.plot(
+                    *place, marker=sides[side], color=line.get_color(), markersize=6,
+                    clip_on=False, scalex=False, scaley=False,
+                )  # fmt: skip
+                panel.marks["an arrow head where a bar goes on"] = None
 
 
 def _legend_below(figure: Figure, panels: list[Panel], title: str | None) -> None:

@@ -10,6 +10,7 @@ import pandas as pd
 
 from bn_tutorial.evidence.intervals import Interval, exponential, interval
 from bn_tutorial.evidence.measures import Drawn, Trained, final, runs_of
+from bn_tutorial.evidence.registry import SMALLEST
 from bn_tutorial.figures.canvas import NumberedFigure, finished, panels
 from bn_tutorial.figures.shown import Reading, series_name
 from bn_tutorial.figures.style import (
@@ -138,20 +139,27 @@ def effects(
     trial: Trained,
     found: Mapping[str, Interval],
     *,
-    smallest: float = 0.01,
+    unit: str = "points",
+    smallest: float | None = None,
+    title: str = "",
     colors: Mapping[str, str] | None = None,
     alt: str,
 ) -> NumberedFigure:
-    """Draw effects with their 95 % intervals and every seed, beside the smallest that matters.
+    """Draw effects with their intervals and every seed, beside the smallest that matters.
 
     Parameters
     ----------
     trial : Experiment or Runs
         Where the runs are.
     found : mapping of str to Interval
-        Effects in shares (0.01 is one percentage point), by what they are.
-    smallest : float
-        The smallest effect that matters: drawn as a grey band around zero.
+        Effects, by what they are: shares (0.01 is one percentage point), or ratios.
+    unit : {"points", "ratio"}
+        What they are; ratios have a logarithmic axis.
+    smallest : float, optional
+        The smallest effect that matters, a share or a factor; where nothing is said, that of
+        `bn_tutorial.evidence.registry.SMALLEST`. Smaller ones lie in a grey band.
+    title : str
+        What the figure shows.
     colors : mapping of str to str, optional
         The colour of an effect; batch normalisation's where nothing is said.
     alt : str
@@ -162,16 +170,22 @@ def effects(
     NumberedFigure
         The figure, with its numbers in ``data``.
     """
-    size = (7.2, 1.3 + 0.55 * len(found))
+    size, ratio = (7.2, 1.4 + 0.5 * len(found)), unit == "ratio"
+    reach = SMALLEST[unit] if smallest is None else smallest
     with panels(trial, alt=alt, size=size, legend=False) as (panel,):
-        reach = 100 * smallest
-        panel.axes.axvspan(-reach, reach, color=COLORS[None], alpha=0.25, linewidth=0)
-        panel.axes.axvline(0, color=INK, linewidth=0.8)
+        band = (1 / reach, reach) if ratio else (-100 * reach, 100 * reach)
+        panel.axes.axvspan(*band, color=COLORS[None], alpha=0.25, linewidth=0)
+        panel.axes.axvline(float(ratio), color=INK, linewidth=0.8)
+        panel.axes.set(xscale="log" if ratio else "linear", title=title)
         for row, (label, effect) in enumerate(found.items()):
             color = (colors or {}).get(label, COLORS["batch"])
-            panel.dot(label, (row, label), effect, color=color, across=True, whole=True, scale=100)
+            scale = 1 if ratio else 100
+            panel.dot(
+                label, (row, label), effect, color=color, across=True, whole=True, scale=scale
+            )
         panel.names("y", list(found))
-        panel.axes.set_xlabel("percentage points (grey: too small to matter)", loc="right")
+        what = "ratio, with / without" if ratio else "percentage points"
+        panel.axes.set_xlabel(f"{what} (grey: too small to matter)", loc="right")
     return finished()
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from bn_tutorial.evidence.measures import Trained
+from bn_tutorial.evidence.measures import Trained, courses
 from bn_tutorial.figures.canvas import NumberedFigure, finished, panels
 from bn_tutorial.figures.panel import Panel
 from bn_tutorial.figures.shown import (
@@ -84,7 +85,9 @@ def curves(
                 look = look_of(recipe, label, styles)
                 _readings(panel, label, runs, metric, look, population, readings)
             for series, value in (levels or {}).items():
-                panel.level(value, series=series, linestyle=":", linewidth=1.5)
+                dotted = {"color": INK, "linestyle": ":", "linewidth": 1.5}
+                panel.level(value, series=series, **dotted)
+                panel.name(series, **dotted)
             panel.axes.set_title(title)
             if not shared or panel is drawn[0]:
                 panel.axes.set_ylabel(metric_name(metric, recipe))
@@ -133,6 +136,78 @@ def learning_curves(
                     panel.shares("y")
             drawn[column].axes.set_xlabel("")
     return finished()
+
+
+def two_scores(
+    trial: Trained,
+    plain: Recipe,
+    normalized: Recipe,
+    *,
+    size: tuple[float, float] | None = None,
+    alt: str,
+) -> NumberedFigure:
+    """Draw one normalised network read in two ways, beside a plain one, with labels at the lines.
+
+    Parameters
+    ----------
+    trial : Experiment or Runs
+        Where the runs are.
+    plain, normalized : Recipe
+        What was trained without a normaliser, and with one that has moving statistics.
+    size : tuple of float, optional
+        Width and height in inches.
+    alt : str
+        The alternative text: what is drawn, without what thin and bold lines mean.
+
+    Returns
+    -------
+    NumberedFigure
+        The figure, with its numbers in ``data``.
+    """
+    metric = "val_accuracy"
+    lines: dict[str, tuple[Recipe, str, dict[str, Any]]] = {
+        "statistics\nrecomputed": (normalized, f"{metric}_population", {}),
+        "as Keras\nreads it": (normalized, metric, {"linestyle": "--"}),
+        "without\nbatch norm": (plain, metric, {}),
+    }
+    with panels(trial, alt=alt, size=size or (7.2, 4.0), legend=False) as (panel,):
+        ends = {}
+        for series, (recipe, name, look) in lines.items():
+            runs, color = trial.of(recipe), COLORS[recipe.norm]
+            label = " ".join(series.split())
+            panel.course(label, runs, name, color=color, linewidth=2.8, **look)
+            ends[series] = float(courses(runs, name)[:, -1].mean()), color
+        panel.axes.set(title="One network, two scores", ylabel=metric_name(metric, plain))
+        panel.shares("y")
+        _label_ends(panel, ends)
+        (above, color), (below, _), _ = ends.values()
+        _distance(panel, above, below, color)
+    return finished()
+
+
+def _label_ends(panel: Panel, ends: Mapping[str, tuple[float, str]]) -> None:
+    """Name lines where they end, at these heights, in these colours; no name covers another."""
+    low, high = panel.axes.get_ylim()
+    apart, free = 0.13 * (high - low), -math.inf
+    for label, (value, color) in sorted(ends.items(), key=lambda item: item[1]):
+        free = max(value, free + apart)
+        panel.axes.annotate(
+            label, (1, value), (1.02, free), xycoords=("axes fraction", "data"),
+            textcoords=("axes fraction", "data"), color=color, fontweight="bold", va="center",
+        )  # fmt: skip
+
+
+def _distance(panel: Panel, above: float, below: float, color: str) -> None:
+    """Draw a double arrow, just before the last epoch, and say how far two means are apart."""
+    _, last = panel.axes.get_xlim()
+    at = last - 0.35
+    panel.axes.annotate(
+        "", (at, above), (at, below), arrowprops={"arrowstyle": "<->", "color": color}
+    )
+    panel.axes.annotate(
+        f"the same weights,\n{100 * abs(above - below):.0f} points apart", (at, (above + below) / 2),
+        (-6, 0), textcoords="offset points", ha="right", va="center", color=color,
+    )  # fmt: skip
 
 
 def batch_size_grid(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Literal
 
@@ -12,7 +11,7 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.cbook import normalize_kwargs
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, LogFormatter, LogLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 from numpy.typing import ArrayLike
 
 from bn_tutorial.evidence.intervals import Interval, interval
@@ -20,9 +19,6 @@ from bn_tutorial.evidence.measures import Measure, courses
 from bn_tutorial.figures import table
 from bn_tutorial.figures.style import INK, percent
 from bn_tutorial.training.runs import Runs
-
-#: What is named of a decade where there are few of them.
-DECADE = (1, 1.5, 2, 3, 5, 7)
 
 Mean = Literal["arithmetic", "geometric"]
 
@@ -40,6 +36,7 @@ class Panel:
         self.axes = axes
         self.handles: dict[str, Line2D] = {}
         self.marks: dict[str, None] = {}
+        self.aside: list[Line2D] = []  # what the axes may cut off
         self._rows: list[dict[str, Any]] = []
         self._drawn = 0
 
@@ -79,7 +76,7 @@ class Panel:
         legend: bool = True,
         **style: Any,
     ) -> None:
-        """Draw every seed as a thin line, their mean as a bold one, its 95 % interval as a band.
+        """Draw every seed as a thin line, their mean as a bold one, and its 95 % interval.
 
         Parameters
         ----------
@@ -97,7 +94,8 @@ class Panel:
         mean : {"arithmetic", "geometric"}
             How the seeds are averaged.
         band : bool, optional
-            Whether the interval is drawn; of an arithmetic mean it is if nothing is said.
+            Whether the interval is drawn; of an arithmetic mean of six seeds or more it is if
+            nothing is said. Of fewer it is wide, and the seeds themselves say more.
         legend : bool
             Whether the legend names the series.
         **style
@@ -105,8 +103,10 @@ class Panel:
             the mean.
         """
         x, values = np.asarray(x, float), np.ma.asarray(values, float)
-        thin = {name: style[name] for name in style.keys() & {"linestyle"}}
-        paths = np.broadcast_to(x, values.shape)
+        thin, paths = (
+            {k: style[k] for k in style.keys() & {"linestyle"}},
+            np.broadcast_to(x, values.shape),
+        )
         for seed, path, course in zip(names or range(len(values)), paths, values, strict=True):
             self.axes.plot(path, course, color=color, linewidth=0.7, alpha=0.55, **thin)
             self.note("line", f"{series}, seed {seed}", x=path, y=course.filled(np.nan))
@@ -114,7 +114,7 @@ class Panel:
         where = x if x.ndim == 1 else geometric(x)
         self.line(series, where, middle, color=color, legend=legend, **style)
         self.marks["a thin line for each seed"] = self.marks["a bold one for their mean"] = None
-        if x.ndim == 1 and (mean == "arithmetic" if band is None else band):
+        if x.ndim == 1 and (len(values) > 5 and mean == "arithmetic" if band is None else band):
             bands = [interval(column.compressed()) for column in values.T]
             lows, highs = [b.low for b in bands], [b.high for b in bands]
             self.band(series, x, lows, highs, color=color, aside=True)
@@ -302,18 +302,6 @@ class Panel:
         one.set_minor_locator(NullLocator())
         one.set_major_formatter("{x:g}")
 
-    def name_decades(self) -> None:
-        """Give a short logarithmic axis more ticks than its one or two powers of ten."""
-        for axis in (self.axes.xaxis, self.axes.yaxis):
-            low, high = sorted(axis.get_view_interval())
-            plain = isinstance(axis.get_major_locator(), LogLocator) and axis.get_scale() == "log"
-            if plain and 0 < high < 100 * low:
-                powers = 10.0 ** np.arange(math.floor(math.log10(low)), math.log10(high) + 1)
-                axis.set_major_locator(FixedLocator(np.outer(powers, DECADE).ravel().tolist()))
-                axis.set_minor_locator(NullLocator())
-                if isinstance(axis.get_major_formatter(), LogFormatter):
-                    axis.set_major_formatter("{x:g}")
-
     def epochs(self, count: int, start: int = 1) -> None:
         """Let the horizontal axis count so many epochs, from the first or from 0."""
         self.axes.set_xlabel("epoch")
@@ -339,8 +327,9 @@ class Panel:
     @contextlib.contextmanager
     def _aside(self) -> Iterator[None]:
         """Draw without making the axes larger."""
-        limits = self.axes.dataLim.frozen()
+        limits, before = self.axes.dataLim.frozen(), len(self.axes.lines)
         yield
+        self.aside += [*self.axes.lines][before:]
         self.axes.dataLim.set(limits)
         self.axes.autoscale_view()
 

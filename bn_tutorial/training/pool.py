@@ -33,7 +33,7 @@ _SCRIPT = (
 
 #: Memory, in bytes, from which on a worker makes room for a new one: before it turns to another
 #: program, as compiling one takes the memory; and when its job is done.
-ENOUGH_MEMORY, MOST_MEMORY = 0.9e9, 1.3e9
+ENOUGH_MEMORY, MOST_MEMORY = 0.8e9, 1.2e9
 
 #: How many workers may die of a job.
 ATTEMPTS = 2

@@ -149,7 +149,8 @@ def choose(
 
     The longest jobs go first, as a long one that begins last keeps all waiting; but as long as
     no single job is that long, a worker stays with the program that it has compiled. It does not
-    help another worker with the last jobs of a program if it would still compile when they are done.
+    help another worker with the last jobs of a program if these take no longer than compiling it and
+    doing half of them would.
 
     Parameters
     ----------
@@ -177,7 +178,7 @@ def choose(
     fitting = [
         index
         for index in fitting
-        if (program := waiting[index].program) not in others or work[program] >= COMPILING
+        if (program := waiting[index].program) not in others or work[program] >= 2 * COMPILING
     ]
     if not fitting:
         return None

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import zipfile
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from urllib.parse import quote
@@ -19,17 +20,23 @@ from sphinx import addnodes
 from sphinx.application import Sphinx
 
 import bn_tutorial
+from bn_tutorial import evidence
 
 ROOT = Path(__file__).parents[2]
 WHEEL = f"_static/wheels/bn_tutorial-{bn_tutorial.__version__}-py3-none-any.whl"
+SOURCE = f"_static/wheels/bn_tutorial-{bn_tutorial.__version__}.tar.gz"
 _NAMED = re.compile(r"(?s)(?:---\n.*?\n---\n\s*)?\((?P<name>[\w-]+)\)=\n# (?P<title>[^\n]+)")
+_HERE = "[This page on the site, with its figures"
 _REFERENCE = re.compile(r"`([\w.-]+)`")
 COLAB = "https://colab.research.google.com/#fileId="
 
 
-def install_line(base: str) -> str:
-    """Return the first cell of a notebook: it fetches the project from the site."""
-    return f"%pip install -q {base}{WHEEL}"
+def first_cell(base: str) -> str:
+    """Return the first cell of a notebook: it fetches the project, and offers a quick look."""
+    return (
+        f"%pip install -q {base}{WHEEL}\n"
+        "# %env BN_TUTORIAL_PROFILE=smoke  # a quick look: seconds, small sample, no verdicts"
+    )
 
 
 def requirements(base: str) -> str:
@@ -39,6 +46,12 @@ def requirements(base: str) -> str:
     return "\n".join(
         [f"bn-tutorial @ {base}{WHEEL}", *ranges, "ipykernel>=6  # for the notebook", ""]
     )
+
+
+def constraints(versions: Mapping[str, str]) -> str:
+    """Return the versions that this build ran with, for ``pip install -c``."""
+    pins = [f"{name}=={version}" for name, version in versions.items() if name != "python"]
+    return "\n".join([f"# this build ran on Python {versions['python']}", *pins, ""])
 
 
 def places(base: str) -> dict[str, tuple[str, str]]:
@@ -59,28 +72,43 @@ def places(base: str) -> dict[str, tuple[str, str]]:
 def finish_downloads(app: Sphinx) -> None:
     """Give the notebooks links, and the zips what one needs to run them."""
     output = Path(app.srcdir, app.config.sphinx_gallery_conf["gallery_dirs"])
-    known = places(app.config.html_baseurl)
-    notebooks = sorted(output.glob("*/plot_*.ipynb"))
-    for path in notebooks:
+    base = app.config.html_baseurl
+    known = places(base)
+    needed = {
+        "requirements.txt": requirements(base),
+        "constraints.txt": constraints(app.config.html_context["provenance"].versions),
+        **{file.name: file.read_text("utf-8") for file in ROOT.glob("LICENSE*")},
+    }
+    for path in output.glob("*/plot_*.ipynb"):
         notebook = json.loads(path.read_text("utf-8"))
-        for cell in notebook["cells"]:
-            if cell["cell_type"] == "markdown":
-                cell["source"] = [_linked(text, known) for text in cell["source"]]
+        told = [cell for cell in notebook["cells"] if cell["cell_type"] == "markdown"]
+        for cell in told:
+            cell["source"] = [_linked(text, known) for text in cell["source"]]
+        title = "".join(told[0]["source"]).partition(f"\n\n{_HERE}")[0]
+        address = f"{base}{path.relative_to(app.srcdir).with_suffix('.html').as_posix()}"
+        seconds = evidence.recall(f"{experiment(path.stem)}.seconds")
+        told[0]["source"] = [
+            f"{title}\n\n{_HERE}]({address}): its runs took {seconds:.0f} s there."
+        ]
         path.write_text(json.dumps(notebook, indent=1), "utf-8")
-    with zipfile.ZipFile(
-        output / "auto_examples_jupyter.zip", "w", zipfile.ZIP_DEFLATED
-    ) as content:
-        for path in notebooks:
-            content.write(path, path.relative_to(output))
+    for kind, ending in (("jupyter", "ipynb"), ("python", "py")):
+        files = {
+            path.relative_to(output).as_posix(): path.read_text("utf-8")
+            for path in sorted(output.glob(f"*/plot_*.{ending}"))
+        }
+        _zip(output / f"auto_examples_{kind}.zip", files | needed)
     for path in sorted(output.glob("*/plot_*.zip")):
-        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as content:
-            for ending in (".py", ".ipynb"):
-                content.write(path.with_suffix(ending), path.stem + ending)
-            content.writestr("requirements.txt", requirements(app.config.html_baseurl))
-            for file in ROOT.glob("LICENSE*"):
-                content.write(file, file.name)
-            for figure in sorted(path.parent.glob(f"images/sphx_glr_{path.stem}_*.svg")):
-                content.writestr(f"data/figure-{int(figure.stem[-3:])}.csv", read(figure)[1] or "")
+        both = [path.with_suffix(ending) for ending in (".py", ".ipynb")]
+        files = {one.name: one.read_text("utf-8") for one in both}
+        for figure in sorted(path.parent.glob(f"images/sphx_glr_{path.stem}_*.svg")):
+            files[f"data/figure-{int(figure.stem[-3:])}.csv"] = read(figure)[1] or ""
+        _zip(path, files | needed)
+
+
+def _zip(path: Path, files: Mapping[str, str]) -> None:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as content:
+        for name, text in files.items():
+            content.writestr(name, text)
 
 
 def _linked(text: str, known: dict[str, tuple[str, str]]) -> str:
@@ -91,19 +119,22 @@ def _linked(text: str, known: dict[str, tuple[str, str]]) -> str:
 
 
 def offer_downloads(app: Sphinx, doctree: nodes.document) -> None:
-    """Offer an experiment's downloads below its title, beside those at its end."""
+    """Offer an experiment's downloads below its title, and nowhere else."""
     if not experiment(app.env.docname):
         return
     for note in list(doctree.findall(nodes.note)):  # "Go to the end to download …"
         if "sphx-glr-download-link-note" in note["classes"]:
             note.parent.parent.remove(note.parent)
-    names = {".ipynb": "Notebook", ".py": "Script", ".zip": "Zip with data"}
+    names = {".ipynb": "Notebook", ".py": "Script", ".zip": "Zip with figure data"}
     links = {}
     for one in doctree.findall(addnodes.download_reference):
         ending = Path(one["filename"]).suffix
         if ending in names and ending not in links:
             links[ending] = one.copy()
             links[ending] += nodes.inline("", names[ending])
+    for footer in list(doctree.findall(nodes.container)):
+        if "sphx-glr-footer" in footer["classes"]:
+            footer.parent.remove(footer)
     notebook = f"{app.config.html_baseurl}_downloads/{links['.ipynb']['filename']}"
     colab = nodes.reference("", "Open in Colab", refuri=COLAB + quote(notebook), internal=False)
     bar = nodes.paragraph(classes=["downloads"])
@@ -114,10 +145,21 @@ def offer_downloads(app: Sphinx, doctree: nodes.document) -> None:
 
 
 def build_wheel(app: Sphinx, exception: Exception | None) -> None:
-    """Put the project itself beside the pages."""
+    """Put the project itself beside the pages, ready to install, and with all of its source."""
     if exception is None and app.builder.format == "html":
-        folder = Path(app.outdir, WHEEL).parent
-        command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
+        folder = str(Path(app.outdir, WHEEL).parent)
+        command = [
+            sys.executable,
+            "-m",
+            "hatchling",
+            "build",
+            "-t",
+            "wheel",
+            "-t",
+            "sdist",
+            "-d",
+            folder,
+        ]
         subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
 
 

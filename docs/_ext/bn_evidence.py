@@ -13,8 +13,8 @@ from sphinx.environment import BuildEnvironment
 from sphinx.util.docutils import SphinxRole
 
 from bn_tutorial import evidence
-from bn_tutorial.evidence import chances
-from bn_tutorial.evidence.registry import SHAPES
+from bn_tutorial.evidence import chances, ledger, registry
+from bn_tutorial.evidence.registry import MEANINGS, SHAPES
 
 TEMPLATES = jinja2.Environment(
     loader=jinja2.FileSystemLoader(Path(__file__).parents[1] / "_templates"),
@@ -23,7 +23,7 @@ TEMPLATES = jinja2.Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
-TEMPLATES.globals["SHAPES"] = SHAPES
+TEMPLATES.globals |= {"SHAPES": SHAPES, "MEANINGS": MEANINGS}
 
 
 def experiment(doc: str) -> str:
@@ -37,6 +37,13 @@ def recorded(env: BuildEnvironment, group: str) -> dict[str, Any]:
     env.note_dependency(str(evidence.evidence_path(group)))
     found: dict[str, Any] = evidence.recall(group)
     return found
+
+
+def findings(env: BuildEnvironment, group: str) -> list[dict[str, Any]]:
+    """Return what an experiment found of its hypotheses; the first one answers its title."""
+    known, found = registry.hypotheses(), recorded(env, group)
+    judged = [name for name, one in found.items() if isinstance(one, dict) and "word" in one]
+    return [ledger.finding(known[name]) for name in judged]
 
 
 def render(template: str, **values: Any) -> str:
@@ -60,7 +67,8 @@ class Evidence(SphinxRole):
         name, _, spec = self.text.partition(":")
         self.env.note_dependency(str(evidence.evidence_path(name.partition(".")[0])))
         try:
-            text, found = evidence.quote(name, spec), evidence.recall(name)
+            text = evidence.quote(name, spec)
+            found = evidence.recall(re.sub(r"\.(sentence|told)$", "", name))
         except (KeyError, ValueError, TypeError) as error:
             message = self.inliner.reporter.error(
                 f"no evidence {self.text!r}: {error}", line=self.lineno
@@ -70,7 +78,8 @@ class Evidence(SphinxRole):
         if text in SHAPES:
             classes += ["verdict", f"verdict-{text.replace(' ', '-')}"]
         shown: list[nodes.Node] = [nodes.inline(self.rawtext, text, classes=classes)]
-        if text in SHAPES and isinstance(found, dict) and is_close(found):
+        quoted = text in SHAPES or name.endswith((".sentence", ".told"))
+        if quoted and isinstance(found, dict) and is_close(found):
             call = nodes.inline("", "close call", classes=["close-call"])
             shown += [nodes.Text(" ("), call, nodes.Text(")")]
         return shown, []

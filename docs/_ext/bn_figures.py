@@ -10,15 +10,16 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-from bn_evidence import experiment, is_close, recorded, render
+from bn_evidence import experiment, findings, render
 from docutils import nodes
 from sphinx.application import Sphinx
 
 from bn_tutorial import figures
-from bn_tutorial.evidence import registry
 
+#: Names of places on the axis of a small figure.
+MOST_TICKS = 5
 #: The figure that stands for the site where a link to it is shared.
-HERO = "sphx_glr_plot_02_batch_norm_003"
+HERO = "sphx_glr_plot_02_batch_norm_002"
 
 
 def reset(gallery_conf: dict[str, Any], fname: str, when: str = "before") -> None:
@@ -58,13 +59,15 @@ def scraper(block: Any, block_vars: dict[str, Any], gallery_conf: dict[str, Any]
         file.write_text(figures.to_svg(figure), "utf-8")
         name = file.relative_to(gallery_conf["src_dir"]).as_posix()
         rst += f"\n.. image:: /{name}\n   :alt: {alt}\n   :class: sphx-glr-single-img\n"
+        if meaning := getattr(figure, "meaning", ""):
+            rst += f"\n.. rst-class:: figure-meaning\n\n{meaning}\n"
         if file.stem == HERO:
             figure.set_size_inches(8, 4.2)
             figure.savefig(_hero(gallery_conf["src_dir"]), dpi=150, transparent=False)
         if int(file.stem[-3:]) == script.get("thumbnail_number", 1):
             small = file.parent / "small" / file.name
             small.parent.mkdir(exist_ok=True)
-            small.write_text(_first_panel(figure), "utf-8")
+            small.write_text(_panel(figure, script.pop("thumbnail_panel", 1)), "utf-8")
             script.pop("thumbnail_number", None)  # which would have a say before the path
             script["thumbnail_path"] = small.relative_to(gallery_conf["src_dir"]).as_posix()
     plt.close("all")
@@ -75,22 +78,30 @@ def _hero(srcdir: str | Path) -> Path:
     return Path(srcdir, "auto_examples", "hero.png")
 
 
-def _first_panel(figure: Any) -> str:
-    """Draw the first panel of a figure so small that its text is legible on a card."""
-    first, *others = figure.axes
-    for other in others:
+def _panel(figure: Any, number: int) -> str:
+    """Draw one panel of a figure so small that its text is legible on a card."""
+    panels = list(figure.axes)
+    chosen = panels.pop(number - 1)
+    name = chosen.get_ylabel() or panels[0].get_ylabel() if panels else chosen.get_ylabel()
+    for other in panels:
         other.remove()
-    for legend in (*figure.legends, first.get_legend()):
+    for legend in (*figure.legends, chosen.get_legend()):
         if legend:
             legend.remove()
-    figure.suptitle("")
-    for text in (*figure.texts, *first.texts):
+    for text in (*figure.texts, *chosen.texts):
         text.remove()
-    title = first.get_ylabel() or first.get_title("left")
-    first.set_title("\n".join(textwrap.wrap(title, 34)))
-    first.set_ylabel("")
-    figure.set_size_inches(2.9, 2.1)
-    first.set_subplotspec(figure.add_gridspec(1, 1)[0])
+    title = ": ".join(filter(None, (chosen.get_title("left"), name)))
+    chosen.set_title("")
+    chosen.set_ylabel("")
+    chosen.set_xlabel(re.split(r" \(|, ", chosen.get_xlabel())[0])
+    chosen.tick_params(labelbottom=True, labelleft=True)
+    for axis in (chosen.xaxis, chosen.yaxis):
+        labels = [one for one in axis.get_ticklabels() if one.get_text()]
+        if axis is chosen.xaxis and len(labels) > MOST_TICKS:  # every other, or they collide
+            axis.set_ticks(axis.get_ticklocs()[::2], [one.get_text() for one in labels][::2])
+    figure.suptitle("\n".join(textwrap.wrap(title, 38)), x=0.02, ha="left", fontsize="medium")
+    figure.set_size_inches(2.9, 2.2)
+    chosen.set_subplotspec(figure.add_gridspec(1, 1)[0])
     return figures.to_svg(figure)
 
 
@@ -106,7 +117,7 @@ def prune(app: Sphinx) -> None:
 
 
 def finish_images(app: Sphinx, doctree: nodes.document) -> None:
-    """Give each figure a link to its data, and each card its verdicts."""
+    """Give each figure a link to its data, and each card the answer."""
     number, card = 0, ""
     for node in list(doctree.findall(lambda node: isinstance(node, (nodes.image, nodes.raw)))):
         if isinstance(node, nodes.raw):
@@ -117,7 +128,7 @@ def finish_images(app: Sphinx, doctree: nodes.document) -> None:
             if file.parent.name == "thumb":
                 node["alt"] = alt
                 name = file.stem.removeprefix("sphx_glr_").removesuffix("_thumb")
-                card = _verdicts(app, experiment(name))
+                card = render("card.html", one=findings(app.env, experiment(name))[0])
             elif data is not None:
                 number += 1
                 _link_data(app, node, number, data)
@@ -137,7 +148,20 @@ def _link_data(app: Sphinx, image: nodes.image, number: int, data: str) -> None:
     frame: nodes.Element = image
     while isinstance(frame.parent, (nodes.figure, nodes.reference)):
         frame = frame.parent
-    frame.parent.insert(frame.parent.index(frame) + 1, below)
+    at = frame.parent.index(frame) + 1
+    caption = at < len(frame.parent) and "figure-meaning" in getattr(
+        frame.parent[at], "attributes", {}
+    ).get("classes", ())
+    frame.parent.insert(at + caption, below)
+    box(frame)
+
+
+def box(frame: nodes.Element) -> None:
+    """Let a figure keep its width on a phone, and slide in a box of its own."""
+    begin = '<div class="figure-box" tabindex="0">'
+    at = frame.parent.index(frame)
+    frame.parent.insert(at + 1, nodes.raw("", "</div>", format="html"))
+    frame.parent.insert(at, nodes.raw("", begin, format="html"))
 
 
 def _mended(html: str, card: str) -> str:
@@ -149,16 +173,6 @@ def _mended(html: str, card: str) -> str:
     if "sg-tag-list" in html:  # an empty list for tags, which nothing here has
         return ""
     return html
-
-
-def _verdicts(app: Sphinx, group: str) -> str:
-    """Return what came out of an experiment: on its primary hypotheses, or on what it has."""
-    known, found = registry.hypotheses(), recorded(app.env, group).values()
-    verdicts = [value for value in found if isinstance(value, dict) and "word" in value]
-    primary = [value for value in verdicts if known[value["hypothesis"]].primary]
-    shown = primary or verdicts
-    close = sum(map(is_close, shown))
-    return render("card.html", words=[value["word"] for value in shown], close=close)
 
 
 def copy_hero(app: Sphinx, exception: Exception | None) -> None:

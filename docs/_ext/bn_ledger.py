@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 from typing import Any, ClassVar
 
-from bn_evidence import TEMPLATES, experiment, recorded, render
+from bn_evidence import TEMPLATES, experiment, findings, recorded, render
 from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
@@ -73,6 +73,22 @@ class Claim(Ledger):
         return {"entry": found[self.arguments[0]]}
 
 
+class Found(Ledger):
+    """``{found}``: a row for each experiment that is named, with the answer to its title."""
+
+    has_content = True
+    template = "ledger/found.html"
+
+    def values(self) -> dict[str, Any]:
+        pages = {experiment(doc): doc for doc in self.env.found_docs if experiment(doc)}
+        rows = []
+        for name in self.content:
+            script = Path(self.env.srcdir, pages[name]).with_suffix(".py").read_text("utf-8")
+            (one, *_) = findings(self.env, name)
+            rows.append((script.splitlines()[1], f"/{pages[name]}", one))
+        return {"rows": rows}
+
+
 class Replication(Ledger):
     """``{replication}``: how this build compares with the reference build."""
 
@@ -110,6 +126,18 @@ def sure(found: dict[str, Any]) -> str:
     return "" if chance is None else f"repeats: {chances.in_words(chance)}"
 
 
+def plainly(part: dict[str, Any]) -> tuple[str, str]:
+    """Return an effect in plain words, and its interval."""
+    return evidence.plain(part["mean"], part["low"], part["high"], part["unit"])
+
+
+def counted(part: dict[str, Any]) -> str:
+    """Return on how many seeds, or rounds of a measurement, it rests."""
+    if not part["n"]:
+        return part["reason"]  # type: ignore[no-any-return]
+    return f"{part['n']} {part['counted']}{'s' if part['n'] > 1 else ''}"
+
+
 def tally(entry: dict[str, Any]) -> str:
     """Return how many parts of a claim came out how, if it has several."""
     words = [part["word"] for part in entry["parts"]]
@@ -123,25 +151,35 @@ def cited(key: str) -> str:
 
 
 def scaled(part: dict[str, Any]) -> dict[str, Any]:
-    """Return where the bar of an effect has its dot, its line and its band, in pixels.
+    """Return where the bar of an effect has its dot, its line, its band and its seeds, in pixels.
 
     All units share one scale, multiples of the smallest effect that matters (logarithmic
     beyond it).
     """
 
-    def place(name: str) -> str | None:
-        if part[name] is None:
+    unit, smallest = part["unit"], part["smallest"]
+    if part["estimate"]:  # for which nothing is too small to matter
+        smallest = registry.SMALLEST.get(unit, 1.0)
+    if unit == "ratio":
+        smallest = math.log(smallest)
+
+    def place(value: float | None) -> str | None:
+        if value is None:
             return None
-        value, smallest = part[name], part["smallest"]
-        if part["unit"] == "ratio":
-            value, smallest = math.log(value), math.log(smallest)
+        value = math.log(value) if unit == "ratio" else value
         share = math.asinh(part["direction"] * value / abs(smallest)) / math.asinh(REACH)
         return f"{WIDTH * (1 + max(-1.0, min(1.0, share))) / 2:.1f}"
 
-    mean, low, high = map(place, ("mean", "low", "high"))
+    mean, low, high = (place(part[name]) for name in ("mean", "low", "high"))
     band = WIDTH * math.asinh(1) / math.asinh(REACH)
     ends = sorted((low, high), key=float) if mean and low and high else None
-    return {"mean": mean, "ends": ends, "band": (f"{(WIDTH - band) / 2:.1f}", f"{band:.1f}")}
+    seeds = sorted({at for value in part["values"] if (at := place(value))}, key=float)
+    return {
+        "mean": mean,
+        "ends": ends,
+        "seeds": seeds,
+        "band": (f"{(WIDTH - band) / 2:.1f}", f"{band:.1f}"),
+    }
 
 
 def remarks(part: dict[str, Any]) -> list[str]:
@@ -153,7 +191,8 @@ def remarks(part: dict[str, Any]) -> list[str]:
 
 
 TEMPLATES.filters |= {
-    one.__name__: one for one in (sure, tally, cited, ledger.effect, scaled, remarks)
+    one.__name__: one
+    for one in (sure, plainly, counted, tally, cited, ledger.effect, scaled, remarks)
 }
 
 
@@ -173,7 +212,7 @@ def write_downloads(app: Sphinx, exception: Exception | None) -> None:
 
 def setup(app: Sphinx) -> dict[str, bool]:
     app.add_config_value("ledger_provenance", {}, "", dict)
-    for directive in (Ledger, Claims, Marks, Claim, Replication, Costs):
+    for directive in (Ledger, Claims, Marks, Claim, Found, Replication, Costs):
         app.add_directive(directive.__name__.lower(), directive)
     app.connect("builder-inited", record_claims, priority=900)  # after sphinx-gallery
     app.connect("build-finished", write_downloads)

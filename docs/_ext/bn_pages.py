@@ -6,6 +6,7 @@ executes once more, and reports, what fails.
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -14,11 +15,13 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+from docutils import nodes
 from jupyter_cache import get_cache
 from jupyter_cache.executors.basic import ExecutionWorkerLocalSerial, ProcessData
 from jupyter_cache.executors.utils import ExecutionResult, single_nb_execution
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
+from sphinx.util.docutils import SphinxRole
 from sphinx.util.logging import getLogger
 
 import bn_tutorial
@@ -79,6 +82,55 @@ def _rank(page: str) -> int:
     return FIRST.index(Path(page).stem) if Path(page).stem in FIRST else len(FIRST)
 
 
+def hide_checks(app: Sphinx, doctree: nodes.document) -> None:
+    """Leave out the assertions that hold the text to account; in the clinic they are the proof."""
+    if app.env.docname.endswith("clinic"):
+        return
+    for block in doctree.findall(nodes.literal_block):
+        if "cell_input" in block.parent.get("classes", ()):
+            shown = without_checks(block.astext())
+            block.rawsource, block.children = shown, [nodes.Text(shown)]
+
+
+def without_checks(code: str) -> str:
+    """Return code without its assertions, but for those that stand alone where a line must stand."""
+    lines: list[str | None] = [*code.splitlines()]
+    try:
+        tree = ast.parse(code)
+    except SyntaxError:  # a magic of IPython's
+        return code
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if not isinstance(body, list):  # a lambda's is an expression
+            continue
+        checks = [one for one in body if isinstance(one, ast.Assert)]
+        for one in checks if len(checks) < len(body) else ():
+            end = one.end_lineno or one.lineno
+            lines[one.lineno - 1 : end] = [None] * (end - one.lineno + 1)
+    return "\n".join(line for line in lines if line is not None).rstrip("\n")
+
+
+class minutes(nodes.Inline, nodes.Element):
+    """How long another page takes to read; known once all are read."""
+
+
+class Minutes(SphinxRole):
+    """``{minutes}`page```: how many minutes the prose of another page takes to read."""
+
+    def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
+        return [minutes(page=self.text)], []
+
+
+def say_minutes(app: Sphinx, doctree: nodes.document, docname: str) -> None:
+    """Put the minutes in their places."""
+    for place in list(doctree.findall(minutes)):
+        known = app.env.metadata[place["page"]]["wordcount"]
+        place.replace_self(nodes.Text(str(known["minutes"])))
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
+    app.add_role("minutes", Minutes())
+    app.connect("doctree-resolved", say_minutes)
+    app.connect("doctree-read", hide_checks)
     app.connect("env-before-read-docs", execute_pages)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -11,6 +11,16 @@ document.addEventListener("DOMContentLoaded", () => {
     summary.setAttribute("aria-label", "Toggle " + summary.closest("li").querySelector("a").textContent.trim());
 });
 
+// On a phone a wide table becomes cards, on which each cell says which column it is of.
+document.addEventListener("DOMContentLoaded", () => {
+  for (const table of document.querySelectorAll(".bd-content table:has(thead th:nth-child(4)):not(.ledger, .dataframe)")) {
+    const names = [...table.querySelectorAll("thead th")].map((name) => name.textContent.trim());
+    table.classList.add("cards");
+    for (const row of table.querySelectorAll("tbody tr"))
+      [...row.cells].forEach((cell, i) => { cell.dataset.column = names[i] ?? ""; });
+  }
+});
+
 // Paper is light, whatever the screen is.
 addEventListener("beforeprint", () => {
   const { theme } = document.documentElement.dataset;

@@ -11,7 +11,6 @@ generalisation.
 **What you'll do:** train one network without a normaliser, with batch and with layer normalisation,
 over a wide range of learning rates, with SGD and with Adam. **What you'll see:** at which rate
 training begins to fail, and what is left of any advantage once each has the rate that suits it best.
-**How long it takes:** minutes on two cores; the end of the page says how many.
 **Read with it:** :ref:`learn-debate`.
 """
 

@@ -11,7 +11,6 @@ they give.
 **What you'll do:** measure the gradient in every layer of new networks, hold it against the
 theorem, and then see how well deep networks are trained. **What you'll see:** where
 batch normalisation helps, and against what.
-**How long it takes:** a minute or so on two cores; the end of the page says how long it took.
 **Read with it:** :ref:`learn-why` and :ref:`learn-backward`.
 """
 

@@ -9,7 +9,6 @@ grow with depth cannot be tuned away by the variance of the initial weights.
 
 **What you'll do:** multiply the initial weights by factors from 0.01 to 10, and train. **What you'll
 see:** at which scales each network still learns, and how Keras's epsilon breaks the invariance.
-**How long it takes:** a minute or two on two cores; the end of the page says how many seconds.
 **Read with it:** :ref:`learn-algorithm` and :ref:`learn-debate`.
 """
 
@@ -242,3 +241,4 @@ trial.judge(
 # this changes most, then write ``optimizer="adam"``, with ``learning_rate=0.001``.
 
 trial.record(tolerance=tolerance)
+# sphinx_gallery_thumbnail_panel = 2

@@ -8,8 +8,7 @@ showed batch normalisation at work (theirs had three, on handwritten digits).
 
 **What you'll do:** write the network in Keras, train it with several seeds, and see how much the
 seed alone changes. **What you'll see:** its learning curves on CIFAR-10, and what becomes of
-them when the pixels are standardised. **How long it takes:** minutes on two
-cores; the end of the page says how many.
+them when the pixels are standardised.
 **Read with it:** :ref:`learn-why`.
 """
 
@@ -115,3 +114,5 @@ trial.judge({"inputs-alone": arms}, of="batch-norm")
 
 centred = interval(trial.final("val_accuracy", standardized))
 trial.record(accuracy=accuracy, accuracy_standardized=centred)
+# sphinx_gallery_thumbnail_number = 2
+# sphinx_gallery_thumbnail_panel = 2

@@ -8,8 +8,7 @@ images per batch and device to 34.7 % with 2. The notebook compared 32, 64, 128 
 
 **What you'll do:** train the batch-normalised network at four batch sizes, and smaller ones, with and
 without batch normalisation, at two. **What you'll see:** what the curves that Keras draws say about the
-batch size, and whether it is true of the networks or only of their moving statistics. **How long it
-takes:** minutes on two cores; the end of the page says how many.
+batch size, and whether it is true of the networks or only of their moving statistics.
 **Read with it:** :ref:`learn-algorithm`.
 """
 
@@ -155,5 +154,4 @@ for b in recipes:
 # with the batch, then add ``learning_rate=1e-3 * b / 32`` to ``recipes``.
 
 trial.record()
-
 # sphinx_gallery_thumbnail_number = 3

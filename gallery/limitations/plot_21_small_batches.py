@@ -9,7 +9,6 @@ statistics from one image at a time.
 
 **What you'll do:** train a dense and a convolutional network with batches of 2 to 32 images. **What
 you'll see:** how the accuracy of each changes with the batch, and what a batch of 2 costs it.
-**How long it takes:** a minute or two on two cores; the end of the page says how long it took.
 **Read with it:** :ref:`learn-backward` and :ref:`practice-alternatives`.
 """
 
@@ -187,3 +186,4 @@ trial.judge(
 steps = cnn["batch", 32].epochs * -(-convolutional.train_size // 32)
 print(f"The start's weight in that average: {0.99**steps:.0%} after {steps} steps.")
 trial.record(images_convolutional=convolutional.train_size)
+# sphinx_gallery_key_figure = 2

@@ -9,8 +9,7 @@ linear transform (Ioffe and Szegedy, 2015, section 3.1), which can be folded int
 
 **What you'll do:** time training and inference of a dense and of a convolutional network, without
 a normaliser and with one, and fold batch normalisation away. **What you'll see:** which of these
-is slower, and by how much. **How long it takes:** a minute or so on two cores; the end of the page
-says how long it took.
+is slower, and by how much.
 **Read with it:** :ref:`practice-keras`.
 """
 

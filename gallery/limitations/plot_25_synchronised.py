@@ -10,7 +10,6 @@ statistics to train a detector on up to 128 GPUs, where each has room for few im
 **What you'll do:** train one network on two replicas with a real distribution strategy, with
 synchronised and with separate statistics, and with batches dealt by chance and by class. **What
 you'll see:** what each is equal to on one device, what it costs, and what Keras saves.
-**How long it takes:** a minute or two on two cores; the end of the page says how long it took.
 **Read with it:** :ref:`practice-alternatives` and :ref:`keras-sync`.
 """
 
@@ -246,5 +245,4 @@ trial.judge(
 # add one thing behind ``norm="batch"``: ``norm_options={"momentum": 0.9}``.
 
 trial.record(replicas_apart=largest[32]["replicas/separate"])
-
-# sphinx_gallery_thumbnail_number = 2
+# sphinx_gallery_key_figure = 2

@@ -9,8 +9,7 @@ regularisation) "has no regularizing effect when combined with normalization", w
 
 **What you'll do:** train one network with several weight decays, and twins whose weights differ by
 a factor of 4. **What you'll see:** that the size of a kernel is a learning rate in disguise, and
-which course it takes. **How long it takes:** a minute or two on two cores; the end of the page
-says how long it took.
+which course it takes.
 **Read with it:** :ref:`learn-backward` and :ref:`learn-debate`.
 """
 
@@ -248,3 +247,4 @@ trial.judge(
 # with four times the decay, then change one line: ``decays = trial.grid([0, 0.005, 0.08])``.
 
 trial.record(decay=middle.weight_decay, cosine=cosine, cosine_plain=cosine_plain)
+# sphinx_gallery_thumbnail_number = 3

@@ -35,7 +35,7 @@ WIDTHS: dict[str, ViewportSize] = {
 PAGES, FRONT = pages(), "index.html"
 COLOURS = ["color-contrast", "link-in-text-block"]
 APART = ("404.html", "genindex.html", "search.html")  # nobody reads on to them
-FIRST_PAGE, ANY_PAGE = 500_000, 1_500_000  # bytes, compressed
+FIRST_PAGE, ANY_PAGE = 350_000, 1_500_000  # bytes, compressed
 COMPUTED = 1.5  # seconds of the processor, which other work on the machine does not lengthen much
 
 

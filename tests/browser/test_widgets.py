@@ -111,11 +111,11 @@ def test_the_numbers_are_those_of_the_library(mover: Mover) -> None:
     press(mover.slider("β"), "ArrowLeft", 13)
     mover.gamma, mover.beta = mover.gamma + 0.7, mover.beta - 1.3
     mover.check()
-    for steps, button in ((1, "Train one step"), (100, "Train 100 steps")):
+    for steps, button in ((1, "Update the moving statistics"), (100, "… 100 times")):
         press(mover.page.get_by_role("button", name=button), "Enter")
         mover.train(steps)
         mover.check()
-    expect(mover.page.get_by_text("101 steps so far")).to_be_visible()
+    expect(mover.page.get_by_text("101 updates so far")).to_be_visible()
     press(mover.slider("example 2"), "Home")
     mover.x[1] = mover.data["range"][0]
     mover.check()
@@ -126,7 +126,7 @@ def test_the_figure_starts_again(mover: Mover) -> None:
     before = form.inner_html()
     for name in ("example 1", "γ", "β"):
         press(mover.slider(name), "End")
-    press(mover.page.get_by_role("button", name="Train 100 steps"), "Space")
+    press(mover.page.get_by_role("button", name="… 100 times"), "Space")
     assert form.inner_html() != before
     press(mover.page.get_by_role("button", name="Start again"), "Space")
     mover.check()
@@ -149,7 +149,7 @@ def test_a_moved_example_moves_all_outputs_of_its_batch_and_no_other(mover: Move
 def test_a_dot_can_be_dragged(mover: Mover) -> None:
     mover.page.locator(".interactive").scroll_into_view_if_needed()
     drawing = mover.page.locator(".panel svg").nth(2)
-    (low, high), value = mover.data["range"], mover.data["x"][1]
+    low, high, value = -4, 4, mover.data["x"][1]
     box = drawing.bounding_box()
     assert box is not None
 

@@ -39,7 +39,11 @@ def test_figures_follow_the_colour_scheme(site: Site) -> None:
 def test_the_numbers_of_every_figure_can_be_taken_along(site: Site) -> None:
     figures = 0
     for name, page in site.pages.items():
-        shown = [image for image in page.select("article img[src$='.svg']") if "thumb" not in str(image["src"])]  # fmt: skip
+        shown = [
+            image
+            for image in page.select("article img[src$='.svg']:not(.key-figure)")
+            if "thumb" not in str(image["src"])
+        ]
         assert len(page.select(".figure-data")) == len(shown), name
         links = page.select(".figure-data a[download]")
         assert len(links) == len(shown) or name.startswith(
@@ -65,7 +69,8 @@ def test_a_card_says_the_question_and_the_verdict(site: Site, script: Path) -> N
     assert title is not None
     assert question is not None
     assert question.get_text().strip() == title.get_text().removesuffix("#").strip()
-    assert card.select(".card-verdicts .verdict")
+    assert card.select(".card-answer .verdict")
+    assert card.select(".card-answer .effect-words")
 
 
 def test_an_executed_page_says_how_it_was_made(site: Site) -> None:

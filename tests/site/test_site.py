@@ -22,6 +22,8 @@ def test_a_script_s_page_shows_figures_and_a_verdict(site: Site, script: Path) -
     output = " ".join(block.get_text() for block in page.select(".sphx-glr-script-out"))
     assert page.select("img.sphx-glr-single-img")
     assert "Verdict   " in output
+    assert page.select_one(".answer .effect-words")
+    assert page.select("table.found .verdict")
     assert "seed 0" not in output  # progress does not belong on a page
 
 

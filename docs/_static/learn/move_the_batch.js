@@ -1,5 +1,5 @@
 // "Move the batch": six numbers, and what batch normalisation makes of them with three kinds of
-// statistics. The formulas are those of bn_tutorial/from_scratch.py; the tests compare the two.
+// statistics. The formulas are those of bn_tutorial/scratch/numpy_bn.py; the tests compare the two.
 "use strict";
 
 interactive.fill("move-figure", (data) => {
@@ -7,6 +7,8 @@ interactive.fill("move-figure", (data) => {
   const [low, high] = data.range;
   const TOP = 30; // heights of the two axes of a panel
   const BOTTOM = 104;
+  const LIMIT = 4; // both axes run from here to there, so that what keeps its value keeps its place
+  const LAST = data.x.length - 1;
 
   // --- the arithmetic
 
@@ -33,7 +35,7 @@ interactive.fill("move-figure", (data) => {
   const kinds = Object.keys(titles);
   let moving = start;
   let steps = 0;
-  let chosen = -1; // the example that was moved last
+  let chosen = LAST; // the example that was moved last; at first the one that the text moves
 
   const examples = data.x.map((value, i) => slider(`example ${i + 1}`, [low, high, data.step], value));
   const gamma = slider("γ", [0, 3, 0.1], 1);
@@ -47,8 +49,8 @@ interactive.fill("move-figure", (data) => {
   const trained = make("output", { "aria-live": "polite" });
   const buttons = make(
     "div", { class: "buttons" },
-    button("Train one step", () => train(1)), button("Train 100 steps", () => train(100)),
-    button("Start again", () => { form.reset(); moving = start; steps = 0; chosen = -1; }),
+    button("Update the moving statistics", () => train(1)), button("… 100 times", () => train(100)),
+    button("Start again", () => { form.reset(); moving = start; steps = 0; chosen = LAST; }),
     trained,
   );
   function button(text, act) {
@@ -90,47 +92,53 @@ interactive.fill("move-figure", (data) => {
     const [scaling, shift] = [gamma.valueAsNumber, beta.valueAsNumber];
     const used = { batch: batchStatistics(x), moving, population: data.population };
     const outputs = (kind) => x.map((value) => normalise(value, used[kind], scaling, shift));
-    const largest = Math.max(...kinds.flatMap(outputs).map(Math.abs));
-    const limit = [4, 8, 16, 32].find((end) => largest <= end);
 
     for (const kind of kinds) {
       const y = outputs(kind);
       const { mean, variance } = used[kind];
       const ruler = [mean - Math.sqrt(variance), mean + Math.sqrt(variance)];
       const image = ruler.map((value) => normalise(value, used[kind], scaling, shift));
-      draw(panels[kind].drawing, kind, x, y, ruler, image, limit);
+      draw(panels[kind].drawing, kind, x, y, ruler, image);
       say(panels[kind].numbers, `mean ${format(mean)}, variance ${format(variance)}`);
       cells[kind].forEach((cell, i) => say(cell, format(y[i])));
     }
     cells.Input.forEach((cell, i) => say(cell, format(x[i])));
     for (const control of examples) say(control.nextSibling, format(control.valueAsNumber));
     for (const control of [gamma, beta]) say(control.nextSibling, format(control.valueAsNumber, 1));
-    say(trained, steps === 1 ? "1 step so far" : `${steps} steps so far`);
+    say(trained, steps === 1 ? "1 update so far" : `${steps} updates so far`);
   }
 
   /** Draw the inputs above, the outputs below, and the ruler (mean ± standard deviation) on both. */
-  function draw(drawing, kind, x, y, ruler, image, limit) {
-    const [above, below] = [scale(low, high), scale(-limit, limit)];
+  function draw(drawing, kind, x, y, ruler, image) {
+    const inside = (value) => Math.max(-LIMIT, Math.min(LIMIT, value));
+    const at = (value) => scale(-LIMIT, LIMIT)(inside(value));
     const line = (type, from, to) =>
-      make("line", { class: type, x1: above(from), y1: TOP, x2: below(to), y2: BOTTOM });
-    const bar = (position, [from, to], height) => {
-      const width = `${parseFloat(position(to)) - parseFloat(position(from))}%`;
-      return make("rect", { class: `ruler ${kind}`, x: position(from), width, y: height - 8, height: 16 });
+      make("line", { class: type, x1: at(from), y1: TOP, x2: at(to), y2: BOTTOM });
+    const bar = ([from, to], height) => {
+      const width = `${parseFloat(at(to)) - parseFloat(at(from))}%`;
+      return make("rect", { class: `ruler ${kind}`, x: at(from), width, y: height - 8, height: 16 });
     };
-    const dot = (type, position, value, height, r) =>
-      make("circle", { class: type, cx: position(value), cy: height, r });
-    const dots = (values, position, height) =>
-      values.map((value, i) => dot(i === chosen ? "dot chosen" : "dot", position, value, height, 4.5));
+    const dot = (type, value, height, r) => make("circle", { class: type, cx: at(value), cy: height, r });
+    const dots = (values, height) =>
+      values.map((value, i) => dot(i === chosen ? "dot chosen" : "dot", value, height, 6));
+    const beyond = [-1, 1].flatMap((side) => {
+      const out = y.filter((value) => side * value > LIMIT).length; // what the axis has no room for
+      const place = { class: "name", x: at(side * LIMIT), y: BOTTOM - 13, style: `text-anchor: ${side < 0 ? "start" : "end"}` };
+      return out ? [make("text", place, side < 0 ? `◂ ${out} beyond` : `${out} beyond ▸`)] : [];
+    });
+    const ticks = [-4, -3, -2, -1, 0, 1, 2, 3, 4];
     drawing.replaceChildren(
       make("text", { class: "name", x: 0, y: TOP + 22 }, "input"),
-      make("text", { class: "name", x: 0, y: BOTTOM - 13 }, "output"),
-      ...axis(low, high, data.ticks, TOP, TOP - 14),
-      ...axis(-limit, limit, [-limit, -limit / 2, 0, limit / 2, limit], BOTTOM),
-      bar(above, ruler, TOP), bar(below, image, BOTTOM),
+      make("text", { class: "name", x: 0, y: BOTTOM - 26 }, "output"),
+      ...axis(-LIMIT, LIMIT, ticks, TOP, TOP - 14),
+      ...axis(-LIMIT, LIMIT, ticks, BOTTOM),
+      bar(ruler, TOP), bar(image, BOTTOM),
       ...ruler.map((end, i) => line(`edge ${kind}`, end, image[i])),
       ...x.map((value, i) => line(i === chosen ? "path chosen" : "path", value, y[i])),
-      ...dots(x, above, TOP), ...dots(y, below, BOTTOM),
-      ...outputsAtStart(kind).map((value) => dot("ring", below, value, BOTTOM, 5.5)),
+      ...dots(x, TOP), ...dots(y, BOTTOM),
+      ...outputsAtStart(kind).map((value) => dot("ring", value, BOTTOM, 7.5)),
+      make("text", { x: at(x[chosen]), y: TOP + 20 }, `example ${chosen + 1}`),
+      ...beyond,
     );
   }
 
@@ -146,7 +154,7 @@ interactive.fill("move-figure", (data) => {
   for (const { drawing } of Object.values(panels)) {
     const valueAt = (event) => {
       const box = drawing.getBoundingClientRect();
-      return low + (((event.clientX - box.left) / box.width - 0.04) / 0.92) * (high - low);
+      return LIMIT * (2 * (((event.clientX - box.left) / box.width - 0.04) / 0.92) - 1);
     };
     drawing.addEventListener("pointerdown", (event) => {
       if (event.clientY - drawing.getBoundingClientRect().top > (TOP + BOTTOM) / 2) return;

@@ -1,0 +1,84 @@
+"""An experiment's page: its answer under the title, verdicts as a table, what draws folded."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from bn_evidence import experiment, findings, recorded, render
+from bn_figures import box
+from docutils import nodes
+from sphinx.application import Sphinx
+
+#: Code that draws, judges or records: folded, so that a reader sees what is trained.
+_DRAWS = re.compile(r"\balt=|\.judge\(|\.record\(")
+#: What scripts print for those who run them, and the page says elsewhere.
+_ASIDES = re.compile(r"(?m)^(?:CIFAR-10: .*|The runs behind this page took .*)\n?")
+_KEY = re.compile(r"(?m)^# sphinx_gallery_(?:key_figure|thumbnail_number) = (\d+)$")
+
+
+def finish_experiment(app: Sphinx, doctree: nodes.document) -> None:
+    """Say at the top of an experiment's page what came out; show and fold what comes below."""
+    if not (group := experiment(app.env.docname)):
+        return
+    found = findings(app.env, group)
+    for block in list(doctree.findall(nodes.literal_block)):
+        if block.get("language") == "none":
+            _show_output(block, found)
+        elif _DRAWS.search(block.astext()):
+            _fold(block, "Show the code")
+    title = next(doctree.findall(nodes.title))
+    section, key = title.parent, _key_figure(app, doctree)
+    seconds = f"{recorded(app.env, group)['seconds']:.0f}"
+    answer = render(
+        "answer.html", one=found[0], figure=key is not None, more=len(found) - 1, seconds=seconds
+    )
+    first = next(i for i, node in enumerate(section) if "downloads" in node.get("classes", ()))
+    section.insert(first + 1, nodes.raw("", answer, format="html"))
+    if key is not None:
+        picture = key.deepcopy()
+        picture["classes"] = ["key-figure"]
+        below = next(
+            i for i, n in enumerate(section) if i > first + 1 and isinstance(n, nodes.section)
+        )
+        section.insert(below, nodes.raw("", '<div id="the-answer"></div>', format="html"))
+        section.insert(below + 1, picture)
+        box(picture)
+
+
+def _key_figure(app: Sphinx, doctree: nodes.document) -> nodes.image | None:
+    """Return the figure that the script names as its answer, or else for its card, or the first."""
+    script = Path(app.srcdir, app.env.docname).with_suffix(".py")
+    named = _KEY.search(script.read_text("utf-8"))
+    ending = f"_{int(named[1]) if named else 1:03}.svg"
+    images = doctree.findall(nodes.image)
+    return next((one for one in images if one["uri"].endswith(ending)), None)
+
+
+def _show_output(block: nodes.literal_block, found: list[dict[str, Any]]) -> None:
+    """Put a table before the verdicts that a script prints, and leave out its asides."""
+    text = _ASIDES.sub("", block.astext()).strip("\n")
+    frame: nodes.Element = block
+    while not isinstance(frame.parent, nodes.section):
+        frame = frame.parent
+    if not text:
+        frame.parent.remove(frame)
+        return
+    block.rawsource, block.children = text, [nodes.Text(text)]
+    if text.startswith("Claim     "):
+        table = nodes.raw("", render("verdicts.html", parts=found), format="html")
+        frame.parent.insert(frame.parent.index(frame), table)
+        _fold(frame, "As the script prints it, with the rules")
+
+
+def _fold(node: nodes.Element, summary: str) -> None:
+    at = node.parent.index(node)
+    begin = f'<details class="fold"><summary>{summary}</summary>'
+    node.parent.insert(at + 1, nodes.raw("", "</details>", format="html"))
+    node.parent.insert(at, nodes.raw("", begin, format="html"))
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    app.connect("doctree-read", finish_experiment, priority=950)  # after figures and downloads
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
