@@ -721,6 +721,9 @@ def test_ratios_have_a_logarithmic_forest_with_its_band_about_one() -> None:
         0.5
     )
     assert rows(figure, "half", "points").x.to_list() == pytest.approx([0.5])
+    assert "a bar for its 95 % interval" in figure.meaning
+    wide = {"half": interval([0.4, 0.5, 0.6], 0.99)}
+    assert "a bar for its interval, of 95 % or more" in figures.effects(RUNS, wide, alt=ALT).meaning
 
 
 @pytest.mark.parametrize(

@@ -171,8 +171,8 @@ def disagreements(
     Returns
     -------
     list of dict
-        ``id``, ``statement``, ``here`` and ``there`` (the words), and ``differs``: which of
-        `PROVENANCE` are not the same.
+        ``id``, ``statement``, ``here`` and ``there`` (the words), ``effect here`` and ``effect
+        there`` (of a claim, a dash), and ``differs``: which of `PROVENANCE` are not the same.
     """
     theirs = _by_id(reference)
     found = []
@@ -187,6 +187,8 @@ def disagreements(
                     "statement": ours["statement"],
                     "here": ours["word"],
                     "there": other["word"],
+                    "effect here": effect(ours),
+                    "effect there": effect(other),
                     "differs": [key for key in PROVENANCE if _made_otherwise(ours, other, key)],
                 }
             )

@@ -183,6 +183,9 @@ def effects(
             panel.dot(
                 label, (row, label), effect, color=color, across=True, whole=True, scale=scale
             )
+        if any(effect.level > 0.95 for effect in found.values()):
+            usual, wide = "a bar for its 95 % interval", "a bar for its interval, of 95 % or more"
+            panel.marks = {wide if mark == usual else mark: None for mark in panel.marks}
         panel.names("y", list(found))
         what = "ratio, with / without" if ratio else "percentage points"
         panel.axes.set_xlabel(f"{what} (grey: too small to matter)", loc="right")

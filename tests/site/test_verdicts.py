@@ -94,7 +94,9 @@ def test_a_verdict_that_flips_changes_the_pages(pages: Path) -> None:
     assert f"◆ depends {claim.statement}" in after["index"]
     assert before["limitations"] == after["limitations"]
     assert "this build agrees with it" in before["verdicts"]
-    assert f"{flipped.statement} There: supported; here: contradicted." in after["verdicts"]
+    differs = "What differs between the two builds: nothing but chance, or the machine."
+    assert f"Here {claim.statement}{differs} supported– depends–" in after["verdicts"]
+    assert f"{flipped.statement}{differs} supported×" in after["verdicts"]
     assert "made on 2026-01-02 from commit abc" in after["verdicts"]
     written = json.loads((pages.parent / "html" / "ledger.json").read_text())
     assert written["claims"] == ledger.ledger()
