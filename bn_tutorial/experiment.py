@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Concatenate, ParamSpec, TypeVar, overload
 
@@ -290,7 +291,10 @@ class Experiment:
             found = [one for one in self.verdicts.values() if one.hypothesis.label]
             effects = {one.hypothesis.label: one.effect for one in found}
             (unit,) = {one.hypothesis.unit for one in found}
-            compared.effects(self, effects, unit=unit, alt=alt)
+            judged = [one.hypothesis for one in found if not one.hypothesis.estimate]
+            size = math.exp if unit == "ratio" else abs
+            matter = {one.label: size(abs(one.bound)) for one in judged}
+            compared.effects(self, effects, unit=unit, smallest=matter, alt=alt)
 
     def record(self, **own: object) -> None:
         """Store the verdicts and what pages may quote, and print how long the training took.

@@ -129,7 +129,7 @@ html_static_path, templates_path = ["_static"], ["_templates"]
 html_search_scorer = str(HERE / "_search" / "scorer.js")
 html_css_files, html_js_files = ["custom.css"], ["theme-gaps.js"]
 html_sidebars = {  # these pages have no subpages to list
-    page: [] for page in (*("index", "notebook", "cifar10", "reproduce", "scaling", "references"),)
+    page: [] for page in ("index", "notebook", "cifar10", "reproduce", "scaling", "references")
 }
 html_favicon = "_static/favicon.svg"
 html_show_sourcelink = html_domain_indices = False

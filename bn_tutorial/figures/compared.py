@@ -140,7 +140,7 @@ def effects(
     found: Mapping[str, Interval],
     *,
     unit: str = "points",
-    smallest: float | None = None,
+    smallest: Mapping[str, float] | None = None,
     title: str = "",
     colors: Mapping[str, str] | None = None,
     alt: str,
@@ -155,8 +155,8 @@ def effects(
         Effects, by what they are: shares (0.01 is one percentage point), or ratios.
     unit : {"points", "ratio"}
         What they are; ratios have a logarithmic axis.
-    smallest : float, optional
-        The smallest effect that matters, a share or a factor; where nothing is said, that of
+    smallest : mapping of str to float, optional
+        The smallest effects that matter, shares or factors; where nothing is said, those of
         `bn_tutorial.evidence.registry.SMALLEST`. Smaller ones lie in a grey band.
     title : str
         What the figure shows.
@@ -171,15 +171,15 @@ def effects(
         The figure, with its numbers in ``data``.
     """
     size, ratio = (7.2, 1.4 + 0.5 * len(found)), unit == "ratio"
-    reach = SMALLEST[unit] if smallest is None else smallest
     with panels(trial, alt=alt, size=size, legend=False) as (panel,):
-        band = (1 / reach, reach) if ratio else (-100 * reach, 100 * reach)
-        panel.axes.axvspan(*band, color=COLORS[None], alpha=0.25, linewidth=0)
         panel.axes.axvline(float(ratio), color=INK, linewidth=0.8)
         panel.axes.set(xscale="log" if ratio else "linear", title=title)
         for row, (label, effect) in enumerate(found.items()):
             color = (colors or {}).get(label, COLORS["batch"])
-            scale = 1 if ratio else 100
+            scale, reach = 1 if ratio else 100, (smallest or {}).get(label, SMALLEST[unit])
+            low, high = (1 / reach, reach) if ratio else (-100 * reach, 100 * reach)
+            look: dict[str, Any] = {"color": COLORS[None], "alpha": 0.25, "linewidth": 0}
+            panel.axes.barh(row, high - low, height=1, left=low, **look)
             panel.dot(
                 label, (row, label), effect, color=color, across=True, whole=True, scale=scale
             )

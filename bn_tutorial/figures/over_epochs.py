@@ -143,6 +143,7 @@ def two_scores(
     plain: Recipe,
     normalized: Recipe,
     *,
+    epochs: int = 8,
     size: tuple[float, float] | None = None,
     alt: str,
 ) -> NumberedFigure:
@@ -154,6 +155,8 @@ def two_scores(
         Where the runs are.
     plain, normalized : Recipe
         What was trained without a normaliser, and with one that has moving statistics.
+    epochs : int
+        Over so many epochs, the last ones, the distance between its two scores is averaged.
     size : tuple of float, optional
         Width and height in inches.
     alt : str
@@ -171,17 +174,20 @@ def two_scores(
         "without\nbatch norm": (plain, metric, {}),
     }
     with panels(trial, alt=alt, size=size or (7.2, 4.0), legend=False) as (panel,):
-        ends = {}
+        ends, middles = {}, []
         for series, (recipe, name, look) in lines.items():
             runs, color = trial.of(recipe), COLORS[recipe.norm]
             label = " ".join(series.split())
             panel.course(label, runs, name, color=color, linewidth=2.8, **look)
-            ends[series] = float(courses(runs, name)[:, -1].mean()), color
+            found = courses(runs, name)
+            ends[series] = float(found[:, -1].mean()), color
+            middles.append(float(found[:, -epochs:].mean()))
         panel.axes.set(title="One network, two scores", ylabel=metric_name(metric, plain))
         panel.shares("y")
         _label_ends(panel, ends)
-        (above, color), (below, _), _ = ends.values()
-        _distance(panel, above, below, color)
+        _distance(
+            panel, (middles[0], middles[1]), min(epochs, normalized.epochs), COLORS[normalized.norm]
+        )
     return finished()
 
 
@@ -197,16 +203,17 @@ def _label_ends(panel: Panel, ends: Mapping[str, tuple[float, str]]) -> None:
         )  # fmt: skip
 
 
-def _distance(panel: Panel, above: float, below: float, color: str) -> None:
-    """Draw a double arrow, just before the last epoch, and say how far two means are apart."""
-    _, last = panel.axes.get_xlim()
-    at = last - 0.35
+def _distance(panel: Panel, ends: tuple[float, float], epochs: int, color: str) -> None:
+    """Draw a double arrow between two means over the last epochs, and say how far they are apart."""
+    above, below = ends
+    at = panel.axes.get_xlim()[1] - (epochs - 1) / 2
     panel.axes.annotate(
         "", (at, above), (at, below), arrowprops={"arrowstyle": "<->", "color": color}
     )
     panel.axes.annotate(
-        f"the same weights,\n{100 * abs(above - below):.0f} points apart", (at, (above + below) / 2),
-        (-6, 0), textcoords="offset points", ha="right", va="center", color=color,
+        f"the same weights:\n{100 * abs(above - below):.1f} points apart\n(last {epochs} epochs)",
+        (at, (above + below) / 2), (-6, 0), textcoords="offset points", ha="right", va="center",
+        color=color,
     )  # fmt: skip
 
 

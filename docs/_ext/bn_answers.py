@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from bn_evidence import experiment, findings, recorded, render
-from bn_figures import box
+from bn_figures import box, classes
 from docutils import nodes
 from sphinx.application import Sphinx
 
-#: Code that draws, judges or records: folded, so that a reader sees what is trained.
+#: Code that draws, judges or records: folded, unless it trains, which a reader should see.
 _DRAWS = re.compile(r"\balt=|\.judge\(|\.record\(")
 #: What scripts print for those who run them, and the page says elsewhere.
 _ASIDES = re.compile(r"(?m)^(?:CIFAR-10: .*|The runs behind this page took .*)\n?")
@@ -26,7 +26,7 @@ def finish_experiment(app: Sphinx, doctree: nodes.document) -> None:
     for block in list(doctree.findall(nodes.literal_block)):
         if block.get("language") == "none":
             _show_output(block, found)
-        elif _DRAWS.search(block.astext()):
+        elif _DRAWS.search(block.astext()) and ".train(" not in block.astext():
             _fold(block, "Show the code")
     title = next(doctree.findall(nodes.title))
     section, key = title.parent, _key_figure(app, doctree)
@@ -34,7 +34,7 @@ def finish_experiment(app: Sphinx, doctree: nodes.document) -> None:
     answer = render(
         "answer.html", one=found[0], figure=key is not None, more=len(found) - 1, seconds=seconds
     )
-    first = next(i for i, node in enumerate(section) if "downloads" in node.get("classes", ()))
+    first = next(i for i, node in enumerate(section) if "downloads" in classes(node))
     section.insert(first + 1, nodes.raw("", answer, format="html"))
     if key is not None:
         picture = key.deepcopy()
@@ -44,6 +44,9 @@ def finish_experiment(app: Sphinx, doctree: nodes.document) -> None:
         )
         section.insert(below, nodes.raw("", '<div id="the-answer"></div>', format="html"))
         section.insert(below + 1, picture)
+        behind = key.parent[key.parent.index(key) :]
+        meaning = [one for one in behind[:4] if "figure-meaning" in classes(one)]
+        section[below + 2 : below + 2] = [one.deepcopy() for one in meaning]
         box(picture)
 
 

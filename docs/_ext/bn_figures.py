@@ -82,7 +82,7 @@ def _panel(figure: Any, number: int) -> str:
     """Draw one panel of a figure so small that its text is legible on a card."""
     panels = list(figure.axes)
     chosen = panels.pop(number - 1)
-    name = chosen.get_ylabel() or panels[0].get_ylabel() if panels else chosen.get_ylabel()
+    name = next((one.get_ylabel() for one in (chosen, *panels) if one.get_ylabel()), "")
     for other in panels:
         other.remove()
     for legend in (*figure.legends, chosen.get_legend()):
@@ -149,16 +149,19 @@ def _link_data(app: Sphinx, image: nodes.image, number: int, data: str) -> None:
     while isinstance(frame.parent, (nodes.figure, nodes.reference)):
         frame = frame.parent
     at = frame.parent.index(frame) + 1
-    caption = at < len(frame.parent) and "figure-meaning" in getattr(
-        frame.parent[at], "attributes", {}
-    ).get("classes", ())
+    caption = at < len(frame.parent) and "figure-meaning" in classes(frame.parent[at])
     frame.parent.insert(at + caption, below)
     box(frame)
 
 
+def classes(node: nodes.Node) -> list[str]:
+    """Return the classes of a node, of which text has none."""
+    return list(node["classes"]) if isinstance(node, nodes.Element) else []
+
+
 def box(frame: nodes.Element) -> None:
     """Let a figure keep its width on a phone, and slide in a box of its own."""
-    begin = '<div class="figure-box" tabindex="0">'
+    begin = '<div class="figure-box">'
     at = frame.parent.index(frame)
     frame.parent.insert(at + 1, nodes.raw("", "</div>", format="html"))
     frame.parent.insert(at, nodes.raw("", begin, format="html"))

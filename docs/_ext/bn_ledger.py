@@ -167,7 +167,7 @@ def scaled(part: dict[str, Any]) -> dict[str, Any]:
         if value is None:
             return None
         value = math.log(value) if unit == "ratio" else value
-        share = math.asinh(part["direction"] * value / abs(smallest)) / math.asinh(REACH)
+        share = math.asinh(value / abs(smallest)) / math.asinh(REACH)
         return f"{WIDTH * (1 + max(-1.0, min(1.0, share))) / 2:.1f}"
 
     mean, low, high = (place(part[name]) for name in ("mean", "low", "high"))

@@ -89,6 +89,8 @@ def hide_checks(app: Sphinx, doctree: nodes.document) -> None:
     for block in doctree.findall(nodes.literal_block):
         if "cell_input" in block.parent.get("classes", ()):
             shown = without_checks(block.astext())
+            if shown != block.astext():
+                app.env.metadata[app.env.docname]["checks_hidden"] = True
             block.rawsource, block.children = shown, [nodes.Text(shown)]
 
 

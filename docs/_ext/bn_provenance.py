@@ -82,10 +82,12 @@ def add_to_page(app: Sphinx, page: str, template: str, context: dict[str, Any], 
             "seconds": app.env.metadata[page]["running_seconds"],
             "training": found["seconds"],
             "seeds": found["seeds"],
+            "checks_hidden": False,
         }
     elif executed:
         context["made"] = context["provenance"]
-        context["executed"] = {"seconds": executed["runtime"]}
+        hidden = app.env.metadata[page].get("checks_hidden", False)
+        context["executed"] = {"seconds": executed["runtime"], "checks_hidden": hidden}
     if "executed" in context:
         context["body"] += app.builder.templates.render("made-with.html", context)
 

@@ -21,6 +21,13 @@ document.addEventListener("DOMContentLoaded", () => {
   }
 });
 
+// A figure that slides in its box can be slid by keyboard.
+const reach = () => {
+  for (const box of document.querySelectorAll(".figure-box"))
+    box.toggleAttribute("tabindex", box.scrollWidth > box.clientWidth) && box.setAttribute("tabindex", "0");
+};
+for (const event of ["load", "resize"]) addEventListener(event, reach);
+
 // Paper is light, whatever the screen is.
 addEventListener("beforeprint", () => {
   const { theme } = document.documentElement.dataset;

@@ -156,12 +156,9 @@ trial.judge(
             POPULATION, without=plain_std, batch=normalized_std
         ),
     },
-    alt="Six effects on the test accuracy of the last five epochs, in percentage "
-    "points; a grey band marks effects below one point.",
+    alt="Six effects on the test accuracy of the last epochs, in percentage points; "
+    "a grey band marks effects below one point.",
 )
-
-# %%
-# All effects on the test accuracy in one figure:
 
 # %%
 # What this does *not* show

@@ -73,7 +73,7 @@ def around(share):
 
 
 trial.ranges(
-    {middle: steps[middle]},
+    {middle: pair},
     {middle: around(shares[middle])},
     log=True,
     ylabel="loss after the step, nats",
