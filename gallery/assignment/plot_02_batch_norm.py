@@ -156,8 +156,8 @@ trial.judge(
             POPULATION, without=plain_std, batch=normalized_std
         ),
     },
-    alt="Six effects on the test accuracy of the last epochs, in percentage points; "
-    "a grey band marks effects below one point.",
+    alt="Six effects on the test accuracy of the last epochs, in points; a grey "
+    "band marks those below one point.",
 )
 
 # %%
