@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -145,9 +144,10 @@ def tally(entry: dict[str, Any]) -> str:
     return ", ".join(counts) if len(words) > 1 else ""
 
 
-def cited(key: str) -> str:
-    """Return a source as author and year."""
-    return re.sub(r"(\D+)(\d+)", lambda found: f"{found[1].title()} {found[2]}", key)
+def main_part(entry: dict[str, Any]) -> dict[str, Any]:
+    """Return the part whose effect is drawn for a claim: the first one that was measured."""
+    parts: list[dict[str, Any]] = entry["parts"]
+    return next((part for part in parts if part["mean"] is not None), parts[0])
 
 
 def scaled(part: dict[str, Any]) -> dict[str, Any]:
@@ -192,7 +192,7 @@ def remarks(part: dict[str, Any]) -> list[str]:
 
 TEMPLATES.filters |= {
     one.__name__: one
-    for one in (sure, plainly, counted, tally, cited, ledger.effect, scaled, remarks)
+    for one in (sure, plainly, counted, tally, main_part, ledger.effect, scaled, remarks)
 }
 
 
