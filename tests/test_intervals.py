@@ -126,3 +126,9 @@ def test_an_effect_in_plain_words(
     effect: tuple[float | None, float | None, float | None], unit: str, text: str, bounds: str
 ) -> None:
     assert plain(*effect, unit) == (text, bounds)
+
+
+def test_an_effect_is_counted_in_its_own_noun() -> None:
+    assert plain(1.7, 1.5, 2, "ratio", "long")[0] == "1.7 times as long"
+    effect = plain(-0.5, -1.1, 0.2, "number", "powers of ten")
+    assert effect == ("0.5 powers of ten less", "1.1 less to 0.2 more")

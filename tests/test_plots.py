@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 import re
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -108,7 +110,10 @@ def rows(figure: NumberedFigure, series: str, kind: str = "line", **where: str) 
 
 
 def legend(figure: NumberedFigure) -> list[str]:
-    return [text.get_text() for one in figure.legends for text in one.get_texts()]
+    """Return what is named, in a legend or where lines end."""
+    ends = [one for one in figure.axes[-1].texts if one.get_position()[0] > 1]
+    texts = [text for one in figure.legends for text in one.get_texts()]
+    return [" ".join(text.get_text().split()) for text in (*texts, *ends)]
 
 
 # What holds for every plot
@@ -263,8 +268,8 @@ def test_learning_curves_show_training_above_and_both_readings_below() -> None:
 def test_batch_sizes_are_in_order() -> None:
     figure = PLOTS["batch_size_grid"](Runs([*RUNS][::-1]), ALT)
     titles = [axes.get_title("left") for axes in figure.axes]
-    assert titles == [f"batch size {size}" for size in (32, 64, 128, 256)]
-    assert legend(figure) == ["training", BATCH_MOVING, BATCH_POPULATION]
+    assert titles == 2 * [f"batch size {size}" for size in (32, 64, 128, 256)]
+    assert legend(figure) == ["training", "test, moving statistics", "test, population statistics"]
 
 
 def test_histories_are_drawn_over_what_they_count_beside_a_theory() -> None:
@@ -287,7 +292,7 @@ def test_histories_are_drawn_over_what_they_count_beside_a_theory() -> None:
     ]  # fmt: skip
     assert rows(figure, "theory, 0.99").y.iloc[[0, -1]].to_list() == pytest.approx([2, 0.02])
     assert rows(figure, "precision").y.to_list() == [1e-7]
-    assert legend(figure) == ["momentum 0.9", "theory"]
+    assert legend(figure) == ["momentum 0.9", "theory", "precision"]
     (axes,) = figure.axes
     assert (axes.get_xscale(), axes.get_yscale(), axes.get_ylim()) == ("log", "log", (0.02, 1.5))
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("step", "distance")
@@ -407,10 +412,52 @@ def test_a_metric_against_what_was_varied() -> None:
 
 
 def test_a_legend_s_dashes_are_not_hidden_by_a_marker() -> None:
-    figure = PLOTS["against"](RUNS, ALT)
+    nets = [net for net in RUNS.recipes if net.norm]
+    figure = figures.against(RUNS, nets, ["val_accuracy", "val_loss"], "batch_size", alt=ALT)
     moving = figure.legends[0].get_lines()[0]
     assert (moving.get_linestyle(), moving.get_marker()) == ("--", "None")
     assert {line.get_marker() for line in figure.axes[0].lines[3:8:4]} == {"o"}  # the means
+
+
+def lines_to(ends: dict[str, tuple[float, float]]) -> NumberedFigure:
+    with panels(RUNS, alt=ALT) as (panel,):
+        for number, (name, (x, y)) in enumerate(ends.items()):
+            panel.line(name, [0, x], [0, y], color=f"C{number}")
+    figure = plt.gcf()
+    assert isinstance(figure, NumberedFigure)
+    return figure
+
+
+def test_a_few_lines_are_named_where_they_end_and_no_name_covers_another() -> None:
+    figure = lines_to({"up": (1, 1.0), "nearly\nas far up": (1, 0.99), "down": (1, 0.0)})
+    assert not figure.legends
+    named = {" ".join(one.get_text().split()): one for one in figure.axes[0].texts}
+    assert [one.get_color() for one in named.values()] == ["C0", "C1", "C2"]
+    figure.draw_without_rendering()
+    boxes = [named[name].get_window_extent() for name in ("down", "nearly as far up", "up")]
+    for below, above in itertools.pairwise(boxes):
+        assert below.y1 <= above.y0
+    assert boxes[0].x0 > figure.axes[0].get_window_extent().x1 - 1
+
+
+@pytest.mark.parametrize(
+    "ends",
+    [
+        {"only": (1, 1.0)},
+        {"short": (0.5, 1.0), "long": (1, 0.0)},
+        {"one": (1, 1.0), "gone": (1, math.nan)},
+        {str(n): (1, float(n)) for n in range(6)},
+        {
+            f"a name that takes a whole paragraph of its own to say {n}": (1, 0.1 * n)
+            for n in range(5)
+        },
+    ],
+    ids=["one", "another end", "no end", "too many", "no room"],
+)
+def test_other_lines_are_named_in_a_legend(ends: dict[str, tuple[float, float]]) -> None:
+    figure = lines_to(ends)
+    assert not figure.axes[0].texts
+    assert [one.get_text() for one in figure.legends[0].get_texts()] == list(ends)
 
 
 def test_several_metrics_have_rows_of_panels_and_x_may_be_computed() -> None:

@@ -166,13 +166,17 @@ def brief(mean: float | None, low: float | None, high: float | None, unit: str) 
     return f"{sign}{middle}{points} [{' to '.join(ends)}]"
 
 
-def plain(mean: float | None, low: float | None, high: float | None, unit: str) -> tuple[str, str]:
+def plain(
+    mean: float | None, low: float | None, high: float | None, unit: str, noun: str = ""
+) -> tuple[str, str]:
     """Return an effect in plain words, and its interval.
 
     Parameters
     ----------
     mean, low, high, unit
         As for `brief`.
+    noun : str
+        As `bn_tutorial.evidence.Hypothesis` has it.
 
     Returns
     -------
@@ -187,10 +191,12 @@ def plain(mean: float | None, low: float | None, high: float | None, unit: str) 
     size = UNITS[unit].lstrip("+")
     if unit == "ratio":
         bounds = ["?" if end is None else write(end, size) for end in ends]
-        return f"{write(mean, size)} times as high", " to ".join(bounds)
-    points = " points" if unit == "points" else ""
+        return f"{write(mean, size)} times as {noun or 'high'}", " to ".join(bounds)
+    counted = " points" if unit == "points" else f" {noun}" if noun else ""
 
     def way(value: float) -> str:
+        if noun:
+            return "more" if value >= 0 else "less"
         return "higher" if value >= 0 else "lower"
 
     def length(value: float | None) -> str:
@@ -201,7 +207,7 @@ def plain(mean: float | None, low: float | None, high: float | None, unit: str) 
         bounds = [length(end) for end in (ends if mean >= 0 else reversed(ends))]
     else:
         bounds = ["?" if end is None else f"{length(end)} {way(end)}" for end in ends]
-    return f"{length(mean)}{points} {way(mean)}", " to ".join(bounds)
+    return f"{length(mean)}{counted} {way(mean)}", " to ".join(bounds)
 
 
 def exponential(effect: Interval) -> Interval:

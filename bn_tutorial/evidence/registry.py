@@ -94,10 +94,15 @@ class Hypothesis:
         What is compared, the reference first; or one name, for a quantity measured by itself.
     label : str
         What its effect is called in a figure of the experiment's effects; without one, it is not there.
+    figure : int
+        The number of the figure on its page that shows what it is about; 0 if none does.
     unit : str
         ``points``: the values are shares, the effect is a difference in percentage points.
         ``ratio``: the values are positive, the effect is second / first, taken as a
         difference of logarithms. ``number``: the effect is a difference.
+    noun : str
+        What a ratio is as large in, as in "twice as *long*", or a number a number of, where "high" and
+        "higher" will not do.
     smallest : float
         The smallest effect that matters: a share (by default 0.01, one percentage point), a
         factor (1.25) or a number (no default). Below zero, or as a factor below one, it is
@@ -131,7 +136,9 @@ class Hypothesis:
     arms: Sequence[str]
     wording: Mapping[str, str]
     label: str = ""
+    figure: int = 0
     unit: str = "points"
+    noun: str = ""
     smallest: float = math.nan
     direction: int = 1
     primary: bool = True

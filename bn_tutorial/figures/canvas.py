@@ -17,6 +17,7 @@ from matplotlib.ticker import FixedLocator, LogFormatter, LogLocator, NullLocato
 
 from bn_tutorial.evidence.measures import Trained
 from bn_tutorial.figures import table
+from bn_tutorial.figures.ends import label_ends
 from bn_tutorial.figures.panel import Panel
 from bn_tutorial.figures.style import INK, house_style
 from bn_tutorial.training.runs import Run
@@ -52,8 +53,9 @@ def panels(
 ) -> Iterator[list[Panel]]:
     """Give a ``with`` statement the panels of a new figure, and finish the figure at its end.
 
-    Then there is a legend below the panels, the mark of the bundled sample if any of the runs
-    used it, and the table of all numbers as ``data`` of the figure.
+    Then the lines of a single row are named where they end, or there is a legend below the panels;
+    and there is the mark of the bundled sample if any of the runs used it, and the table of all
+    numbers as ``data`` of the figure.
 
     Parameters
     ----------
@@ -67,7 +69,7 @@ def panels(
     size : tuple of float, optional
         Width and height in inches.
     legend : bool or str
-        Whether there is a legend; a text is its title.
+        Whether lines are named, at their ends or in a legend; a text is the legend's title.
     **layout
         More for `matplotlib.pyplot.subplots`, for instance ``sharey=True``.
 
@@ -89,7 +91,7 @@ def panels(
         for panel in drawn:
             _name_decades(panel.axes)
             _mark_cut(panel)
-        if legend:
+        if legend and (isinstance(legend, str) or rows > 1 or not label_ends(drawn, size[1])):
             _legend_below(figure, drawn, legend if isinstance(legend, str) else None)
         mark_sample(figure, trial)
         assert isinstance(figure, NumberedFigure)

@@ -14,6 +14,10 @@ from bn_tutorial.figures.shown import Shown, Styles, look_of, named, panels_of
 from bn_tutorial.figures.style import COLORS, INK, NAMES
 from bn_tutorial.training.runs import Runs
 
+#: What is drawn of a range.
+ONE_SEED = "a bold line for one seed", "a band for its range", "a thin line for each other seed"
+ALL_SEEDS = "thin lines at both ends for each seed", "a band between their means"
+
 
 def histories(
     trial: Trained,
@@ -94,7 +98,10 @@ def histories(
                 panel.line(series, finely, predict(finely), legend=False, **dashed)
                 panel.name(series.partition(",")[0], **dashed)
             for series, value in (levels or {}).items():
-                panel.level(value, series=series, linestyle=":", linewidth=1.2)
+                dotted: dict[str, Any] = {"color": INK, "linestyle": ":", "linewidth": 1.2}
+                panel.level(value, series=series, **dotted)
+                if legend is True:  # a title is that of the lines
+                    panel.name(series, **dotted)
             panel.axes.set(ylabel=name, **{f"{axis}scale": "log" for axis in log})
             panel.axes.set_title(title, visible=panel in drawn[: len(pairs)])
             if "accuracy" in name:
@@ -174,6 +181,7 @@ def ranges(
                     panel.name(series, color=color, linewidth=6, alpha=0.4)
             panel.epochs(len(epochs))
             panel.axes.set_title(title)
+            panel.marks |= dict.fromkeys(ONE_SEED if one_seed else ALL_SEEDS)
         drawn[0].axes.set(ylabel=ylabel, yscale="log" if log else "linear")
     return finished()
 

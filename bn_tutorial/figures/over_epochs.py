@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -105,6 +104,8 @@ def learning_curves(
 ) -> NumberedFigure:
     """Draw training (above) and test (below) curves of some recipes, one column per metric.
 
+    Those of a single recipe share a panel.
+
     Parameters
     ----------
     trial : Experiment or Runs
@@ -122,6 +123,11 @@ def learning_curves(
         The figure, with its numbers in ``data``.
     """
     recipes, columns = list(recipes or trial.recipes), len(metrics)
+    if len(recipes) == 1:
+        with panels(trial, (1, columns), alt=alt, size=(3.8 * columns, 3.8)) as drawn:
+            for panel, metric in zip(drawn, metrics, strict=True):
+                _fit(panel, trial.of(recipes[0]), metric)
+        return finished()
     with panels(trial, (2, columns), alt=alt, size=(3.8 * columns, 5.6), sharex=True) as drawn:
         for column, metric in enumerate(metrics):
             for panel, name in (
@@ -169,38 +175,22 @@ def two_scores(
     """
     metric = "val_accuracy"
     lines: dict[str, tuple[Recipe, str, dict[str, Any]]] = {
-        "statistics\nrecomputed": (normalized, f"{metric}_population", {}),
-        "as Keras\nreads it": (normalized, metric, {"linestyle": "--"}),
-        "without\nbatch norm": (plain, metric, {}),
+        "statistics recomputed": (normalized, f"{metric}_population", {}),
+        "as Keras reads it": (normalized, metric, {"linestyle": "--"}),
+        "without batch norm": (plain, metric, {}),
     }
-    with panels(trial, alt=alt, size=size or (7.2, 4.0), legend=False) as (panel,):
-        ends, middles = {}, []
+    with panels(trial, alt=alt, size=size or (7.2, 4.0)) as (panel,):
+        middles = []
         for series, (recipe, name, look) in lines.items():
             runs, color = trial.of(recipe), COLORS[recipe.norm]
-            label = " ".join(series.split())
-            panel.course(label, runs, name, color=color, linewidth=2.8, **look)
-            found = courses(runs, name)
-            ends[series] = float(found[:, -1].mean()), color
-            middles.append(float(found[:, -epochs:].mean()))
+            panel.course(series, runs, name, color=color, linewidth=2.8, **look)
+            middles.append(float(courses(runs, name)[:, -epochs:].mean()))
         panel.axes.set(title="One network, two scores", ylabel=metric_name(metric, plain))
         panel.shares("y")
-        _label_ends(panel, ends)
         _distance(
             panel, (middles[0], middles[1]), min(epochs, normalized.epochs), COLORS[normalized.norm]
         )
     return finished()
-
-
-def _label_ends(panel: Panel, ends: Mapping[str, tuple[float, str]]) -> None:
-    """Name lines where they end, at these heights, in these colours; no name covers another."""
-    low, high = panel.axes.get_ylim()
-    apart, free = 0.13 * (high - low), -math.inf
-    for label, (value, color) in sorted(ends.items(), key=lambda item: item[1]):
-        free = max(value, free + apart)
-        panel.axes.annotate(
-            label, (1, value), (1.02, free), xycoords=("axes fraction", "data"),
-            textcoords=("axes fraction", "data"), color=color, fontweight="bold", va="center",
-        )  # fmt: skip
 
 
 def _distance(panel: Panel, ends: tuple[float, float], epochs: int, color: str) -> None:
@@ -218,9 +208,13 @@ def _distance(panel: Panel, ends: tuple[float, float], epochs: int, color: str) 
 
 
 def batch_size_grid(
-    trial: Trained, recipes: Iterable[Recipe], metric: str = "accuracy", *, alt: str
+    trial: Trained,
+    recipes: Iterable[Recipe],
+    metrics: Sequence[str] = ("accuracy", "loss"),
+    *,
+    alt: str,
 ) -> NumberedFigure:
-    """Draw the training and test curves of up to four batch sizes, a panel for each.
+    """Draw the training and test curves of a few batch sizes, a column for each.
 
     Parameters
     ----------
@@ -228,8 +222,8 @@ def batch_size_grid(
         Where the runs are.
     recipes : iterable of Recipe
         Recipes that differ in their batch size.
-    metric : {"accuracy", "loss"}
-        What to draw: in training in the ink's colour, on test images in the normaliser's.
+    metrics : sequence of {"accuracy", "loss"}
+        The rows: in training in the ink's colour, on test images in the normaliser's.
     alt : str
         The alternative text: what is drawn, without what lines and bands mean.
 
@@ -238,17 +232,26 @@ def batch_size_grid(
     NumberedFigure
         The figure, with its numbers in ``data``.
     """
-    with panels(trial, (2, 2), alt=alt, size=(7.6, 5.8), sharex=True, sharey=True) as drawn:
-        recipes = sorted(recipes, key=lambda recipe: recipe.batch_size)
-        for panel, recipe in zip(drawn, recipes, strict=False):
-            runs, look = trial.of(recipe), {"color": COLORS[recipe.norm]}
-            panel.course("training", runs, metric, color=INK)
-            _readings(panel, "", runs, f"val_{metric}", look, True, True)
-            panel.axes.set(title=f"batch size {recipe.batch_size}", ylabel=metric)
+    recipes = sorted(recipes, key=lambda recipe: recipe.batch_size)
+    cells = [(metric, recipe) for metric in metrics for recipe in recipes]
+    shape = len(metrics), len(recipes)
+    with panels(trial, shape, alt=alt, size=(7.6, 5.4), sharex=True, sharey="row") as drawn:
+        for index, (panel, (metric, recipe)) in enumerate(zip(drawn, cells, strict=True)):
+            _fit(panel, trial.of(recipe), metric)
+            title = f"batch size {recipe.batch_size}"
+            panel.axes.set_title(title, visible=index < len(recipes))
             panel.axes.label_outer()
-            if metric == "accuracy":
-                panel.shares("y")
     return finished()
+
+
+def _fit(panel: Panel, runs: Runs, metric: str) -> None:
+    """Draw a metric in training and on test images, the latter in both readings."""
+    panel.course("training", runs, metric, color=INK)
+    look = {"color": COLORS[runs.recipes[0].norm]}
+    _readings(panel, "test", runs, f"val_{metric}", look, True, True)
+    panel.axes.set_ylabel(metric)
+    if metric == "accuracy":
+        panel.shares("y")
 
 
 def _readings(

@@ -36,6 +36,7 @@ class Panel:
         self.axes = axes
         self.handles: dict[str, Line2D] = {}
         self.marks: dict[str, None] = {}
+        self.ends: dict[str, tuple[float, float]] = {}  # where lines end on the right
         self.aside: list[Line2D] = []  # what the axes may cut off
         self._rows: list[dict[str, Any]] = []
         self._drawn = 0
@@ -60,6 +61,7 @@ class Panel:
         (drawn,) = self.axes.plot(x, y, **style)
         kind = "points" if drawn.get_linestyle() in ("None", "") else "line"
         self.note(kind, series, x=np.asarray(x, float), y=np.asarray(y, float))
+        self.ends[series] = float(np.asarray(x)[-1]), float(np.asarray(y)[-1])
         if legend:
             self.name(series, **style)
 
@@ -278,6 +280,7 @@ class Panel:
         self.axes.axhline(value, **looks)
         if series:
             self.note("line", series, y=[value])
+            self.ends[series] = np.inf, value
 
     def note(self, kind: str, series: str, **points: Any) -> None:
         """Take numbers down: columns of equal length, by name."""

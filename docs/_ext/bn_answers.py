@@ -11,6 +11,8 @@ from bn_figures import box, classes
 from docutils import nodes
 from sphinx.application import Sphinx
 
+from bn_tutorial.evidence import quote
+
 #: Code that draws, judges or records: folded, unless it trains, which a reader should see.
 _DRAWS = re.compile(r"\balt=|\.judge\(|\.record\(")
 #: What scripts print for those who run them, and the page says elsewhere.
@@ -28,6 +30,8 @@ def finish_experiment(app: Sphinx, doctree: nodes.document) -> None:
             _show_output(block, found)
         elif _DRAWS.search(block.astext()) and ".train(" not in block.astext():
             _fold(block, "Show the code")
+    for image in list(doctree.findall(nodes.image)):
+        _entitle(image, group, found)
     title = next(doctree.findall(nodes.title))
     section, key = title.parent, _key_figure(app, doctree)
     seconds = f"{recorded(app.env, group)['seconds']:.0f}"
@@ -57,6 +61,19 @@ def _key_figure(app: Sphinx, doctree: nodes.document) -> nodes.image | None:
     ending = f"_{int(named[1]) if named else 1:03}.svg"
     images = doctree.findall(nodes.image)
     return next((one for one in images if one["uri"].endswith(ending)), None)
+
+
+def _entitle(image: nodes.image, group: str, found: list[dict[str, Any]]) -> None:
+    """Put what was found above the figure that shows it."""
+    number = re.search(r"_(\d{3})\.svg$", image["uri"])
+    shown = [
+        (quote(f"{group}.{one['id']}.told"), one)
+        for one in found
+        if number and one["figure"] == int(number[1]) and one["word"] != "not judged"
+    ]
+    at = image.parent.index(image) - 1  # before its box
+    title = nodes.raw("", render("figure-finding.html", shown=shown), format="html")
+    image.parent.insert(at, title)
 
 
 def _show_output(block: nodes.literal_block, found: list[dict[str, Any]]) -> None:

@@ -127,7 +127,7 @@ def sure(found: dict[str, Any]) -> str:
 
 def plainly(part: dict[str, Any]) -> tuple[str, str]:
     """Return an effect in plain words, and its interval."""
-    return evidence.plain(part["mean"], part["low"], part["high"], part["unit"])
+    return evidence.plain(*(part[name] for name in ("mean", "low", "high", "unit", "noun")))
 
 
 def counted(part: dict[str, Any]) -> str:

@@ -180,6 +180,8 @@ for name, net in networks.items():
 
 # %%
 # The figure shows the mean over the layer's units; the code above has compared each of them.
+#
+# **Small weights lose to epsilon what the formula says, and no more.**
 
 from bn_tutorial.figures import INK, SHADES
 

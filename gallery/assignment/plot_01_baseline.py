@@ -57,12 +57,12 @@ trial.train([plain, standardized], trial.few_seeds)
 # %%
 # The learning curves
 # -------------------
-# Thin lines are seeds, the bold line is their mean, and the band its 95 % interval.
+# Thin lines are seeds, bold ones their mean.
 
 trial.learning_curves(
     [plain],
-    alt="Four panels: training accuracy and loss above, test accuracy and loss "
-    "below, against the epoch, for the plain network.",
+    alt="Accuracy (left) and loss (right) of the plain network against the epoch, "
+    "in training and on test images.",
 )
 
 # %%

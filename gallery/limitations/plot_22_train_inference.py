@@ -61,6 +61,8 @@ trial.train(dict.fromkeys(every, trial.few_seeds) | seeds, engine=averages.compa
 # same weights: their distance, as a share of what it is at the start. After :math:`t` steps with
 # momentum :math:`\alpha` the start has the weight :math:`\alpha^t`. That is the whole distance, if neither
 # chance nor the weights add to it. Predict: which curve of which panel leaves its dashes first?
+#
+# **While the weights stand still, a long average forgets its start as slowly as predicted.**
 
 from bn_tutorial.figures import COLORS, INK, SHADES, percent
 from bn_tutorial.scratch.theory import expected_variance_ratio, start_weight
@@ -116,7 +118,10 @@ for momentum in momenta:
 # ---------------------------
 # The variance within a batch of :math:`m` is on average :math:`(m-1)/m` of the population's
 # (Ioffe and Szegedy 2015 multiply it by :math:`m/(m-1)`; Keras does not). Here is the moving
-# variance at the last step over that of the population, with the share of the start taken out:
+# variance at the last step over that of the population, with the share of the start taken out.
+#
+# **While the weights stand still, the averaged variance falls short as predicted; while they are
+# trained, it may itself have changed.**
 
 RATIO = "ratio/0.99 debiased"
 trial.against(

@@ -41,8 +41,10 @@ ragged = network.but(batch_size=22, train_size=43, epochs=3)
 apart = trial.train([even, ragged], range(2), engine=replicas.compare)
 
 # %%
-# Below is how far the *update* of all weights is from that on one device, step by step, in relation to
-# its length. It is the gradient that is compared here, as this is plain gradient descent.
+# Below is how far the *update* of all weights (the gradient, as this is plain gradient descent) is from
+# that on one device, step by step, in relation to its length.
+#
+# **Two of the pairs take the same steps but for rounding, and the other two do not.**
 
 EPSILON = np.finfo("float32").eps
 pairs = {
@@ -112,10 +114,8 @@ for way in ("synchronised", "separate"):
 # -------------
 # Now whole trainings: with 2 and with 16 images on each replica, and, with 16, with each batch sorted by
 # class before it is dealt, as may happen where each device reads files of its own. As a control, the same
-# on one device. The learning rate is 0.1 for 32 images in a batch, as fixed beforehand, and in proportion
-# to the batch; small batches make many steps, so they get fewer images. The test images are looked at only
-# once, in the end. Filled dots are population statistics, recomputed after the training; hollow ones are
-# the moving statistics that Keras saves.
+# on one device. The learning rate is 0.1 for 32 images in a batch, and in proportion to the batch; small
+# batches make many steps, so they get fewer images. Moving statistics are those that Keras saves.
 
 half = trial.budget.subset // 2
 many = network.but(epochs=3, train_size=min(2_400, half))
@@ -153,8 +153,8 @@ trial.dots(
 )
 
 # %%
-# The first two rows should agree, and the two that follow, but not seed by seed: the steps are the
-# same, yet over hundreds of them even rounding grows into another network of the same kind.
+# The first two rows should agree, and the two that follow, but not seed by seed: over hundreds of steps
+# even rounding grows into another network of the same kind.
 #
 # The less exact formula
 # ----------------------
@@ -163,7 +163,9 @@ trial.dots(
 # :math:`(x - E[x])^2`. On paper these are the same. With single floats, the first is a small
 # difference of two large numbers as soon as the mean is far larger than the standard deviation.
 # Its error is then about :math:`\varepsilon \, (\mu/\sigma)^2`, where :math:`\varepsilon` is the
-# precision of single floats. One replica is enough to see it:
+# precision of single floats. One replica is enough to see it.
+#
+# **A mean that is large beside the deviation costs the first formula its digits, and not the second.**
 
 from bn_tutorial.networks.backend import keras
 from bn_tutorial.networks.statistics import batch_norms

@@ -87,9 +87,10 @@ assert np.allclose(factors, ALPHA, rtol=1e-3)
 #    = \alpha \left( W - \frac{\eta}{\alpha^2} \nabla L(W) \right),
 #
 # which is the same network as after a step with :math:`\eta / \alpha^2` from :math:`W`. What
-# counts is the *effective* learning rate :math:`\eta / \|W\|^2` (van Laarhoven 2017). Two pairs
-# of twins put that to the test; their hidden kernels have a learning rate of their own. Predict
-# which of the four will learn the same, and what becomes of that without batch normalisation.
+# counts is the *effective* learning rate :math:`\eta / \|W\|^2` (van Laarhoven 2017). Of four networks, whose
+# hidden kernels have a rate of their own, predict which learn the same, with batch normalisation and without.
+#
+# **With batch normalisation they are two pairs.**
 
 from bn_tutorial.figures import INK, SHADES
 from bn_tutorial.scratch import descend, theory
@@ -185,8 +186,7 @@ trial.histories(
 )
 
 # %%
-# A kernel may grow without batch normalisation, too (grey). But there its size matters to the
-# network, and is no mere learning rate.
+# A kernel may grow without batch normalisation, too, but there its size is no mere learning rate.
 #
 # Adam divides a gradient by its recent size, so its steps are as long for :math:`\alpha W` as for
 # :math:`W`, and turn :math:`W` in proportion to :math:`\eta / \|W\|`, not :math:`\eta / \|W\|^2`.

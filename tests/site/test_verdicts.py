@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from bn_tutorial.evidence import Verdict, interval, ledger, record
 from bn_tutorial.evidence.intervals import exponential
 from bn_tutorial.evidence.registry import Hypothesis, claims, hypotheses
 
-from .conftest import ROOT, Site
+from .conftest import ROOT, SCRIPTS, Site
 
 CONF = f"""
 import sys
@@ -137,3 +138,22 @@ def test_the_ledger_judges_nothing_on_the_sample(sample_site: Site) -> None:
     rows = sample_site.pages["verdicts.html"].select("table.ledger tbody tr")
     assert rows
     assert all("not judged" in row.get_text() for row in rows)
+
+
+def test_a_finding_stands_above_the_figure_that_shows_it(site: Site) -> None:
+    found = 0
+    for name, page in site.pages.items():
+        if not (script := re.search(r"/plot_\d\d_(\w+)\.html$", name)):
+            continue
+        known = [one for one in hypotheses().values() if one.figure]
+        for one in (one for one in known if one.experiment == script[1].replace("_", "-")):
+            assert page.select_one(f"img[src$='_{one.figure:03}.svg']"), one.id
+        for title in page.select(".figure-finding"):
+            image = title.find_next("img")
+            assert image is not None
+            number = int(str(image["src"])[-7:-4])
+            told = title.get_text().partition(" (")[0].partition(" is estimated at ")[0]
+            wordings = [w for one in known if one.figure == number for w in one.wording.values()]
+            assert any(wording.startswith(told) for wording in wordings), told
+            found += 1
+    assert found >= len(SCRIPTS)
