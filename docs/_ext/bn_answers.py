@@ -49,8 +49,9 @@ def finish_experiment(app: Sphinx, doctree: nodes.document) -> None:
         section.insert(below, nodes.raw("", '<div id="the-answer"></div>', format="html"))
         section.insert(below + 1, picture)
         behind = key.parent[key.parent.index(key) :]
+        links = [one for one in behind[:4] if one.astext().startswith('<p class="figure-data"')]
         meaning = [one for one in behind[:4] if "figure-meaning" in classes(one)]
-        section[below + 2 : below + 2] = [one.deepcopy() for one in meaning]
+        section[below + 2 : below + 2] = [one.deepcopy() for one in (*meaning, *links)]
         box(picture)
 
 
