@@ -18,6 +18,14 @@ os.environ["CUDA_VISIBLE_DEVICES"] = "-1"  # the tests ask for the same bits, so
 os.environ["BN_TUTORIAL_WORKERS"] = "1"  # worker processes have tests of their own
 
 
+@pytest.fixture(scope="session", autouse=True)
+def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep what starts before a test, such as a cluster, from the user's own storage folder."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("BN_TUTORIAL_HOME", str(tmp_path_factory.mktemp("home")))
+        yield
+
+
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Give each test a storage folder of its own (which does not exist yet)."""

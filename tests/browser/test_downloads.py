@@ -23,6 +23,7 @@ from bs4 import BeautifulSoup
 from .conftest import ADDRESS, HTML
 
 PROFILE = os.environ.get("BN_TUTORIAL_PROFILE", "standard")
+STORE = os.environ.get("BN_TUTORIAL_HOME")  # before tests have one of their own
 EXPERIMENTS = sorted(path.stem for path in (HTML / "auto_examples").glob("*/plot_*.html"))
 #: Scripts that print how long something took: their numbers are never the same twice.
 TIMED = ("plot_23_cost",)
@@ -81,9 +82,9 @@ def python(fetch: Fetch, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the storage folder of the build, or a copy of it where it is small."""
-    if "BN_TUTORIAL_HOME" not in os.environ:
+    if STORE is None:
         return tmp_path_factory.mktemp("home")
-    home = Path(os.environ["BN_TUTORIAL_HOME"])
+    home = Path(STORE)
     if PROFILE != "smoke":
         return home
     return Path(shutil.copytree(home, tmp_path_factory.mktemp("copy") / "home"))
