@@ -10,7 +10,9 @@ from matplotlib.axes import Axes
 from bn_tutorial.figures.panel import Panel
 
 #: So many lines can be named beside a panel, in lines of so many letters.
-MOST, LETTERS = 5, 14
+MOST, LETTERS = 5, 13
+#: No name stands farther from its line's end than this share of the panel's height.
+FAR = 0.22
 #: The height of a line of text, and what lies above and below a panel, in inches.
 LINE, MARGIN = 0.17, 0.9
 
@@ -43,7 +45,7 @@ def label_ends(panels: list[Panel], height: float) -> bool:
         -0.1 < y < 1.1 for y in heights.values()
     ):
         return False
-    texts = {name: textwrap.fill(name, LETTERS) for name in handles}
+    texts = {name: textwrap.fill(name, LETTERS, break_long_words=False) for name in handles}
     places = _apart(heights, texts, height - MARGIN)
     for name in handles if places else ():
         last.axes.text(
@@ -73,4 +75,5 @@ def _apart(heights: dict[str, float], texts: dict[str, str], inches: float) -> d
     for name in reversed(order):
         places[name] = min(places[name], free - half[name])
         free = places[name] - half[name]
-    return places if free > -0.2 else {}
+    far = max(abs(places[name] - heights[name]) for name in order)
+    return places if free > -0.2 and far <= FAR else {}

@@ -37,13 +37,13 @@ trial.train([recipes[64], recipes[128]], trial.few_seeds[:1])  # only to be seen
 # population statistics (solid). As in the experiment before, standardised pixels are the control. The
 # two ends of the range will do.
 
-from bn_tutorial.figures import SHADES
+from bn_tutorial.figures import INK
 
 trial.against(
     {"": {"pixels / 255": recipes.values(), "standardised pixels": ends.values()}},
     "val_accuracy",
     "batch_size",
-    styles={"standardised pixels": {"color": SHADES[2]}},
+    styles={"standardised pixels": {"color": INK}},
     alt="Final test accuracy against the batch size, from 32 to 256, with pixels "
     "divided by 255 and with standardised pixels.",
 )
