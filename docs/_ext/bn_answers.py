@@ -13,6 +13,8 @@ from sphinx.application import Sphinx
 
 from bn_tutorial.evidence import quote
 
+#: So many effects stand below the answer, in a line.
+OTHERS = 5
 #: Code that draws, judges or records: folded, unless it trains, which a reader should see.
 _DRAWS = re.compile(r"\balt=|\.judge\(|\.record\(")
 #: What scripts print for those who run them, and the page says elsewhere.
@@ -34,9 +36,13 @@ def finish_experiment(app: Sphinx, doctree: nodes.document) -> None:
         _entitle(image, group, found)
     title = next(doctree.findall(nodes.title))
     section, key = title.parent, _key_figure(app, doctree)
-    seconds = f"{recorded(app.env, group)['seconds']:.0f}"
     answer = render(
-        "answer.html", one=found[0], figure=key is not None, more=len(found) - 1, seconds=seconds
+        "answer.html",
+        one=found[0],
+        others=[one for one in found[1:] if one["label"] and one["mean"] is not None][:OTHERS],
+        figure=key is not None,
+        more=len(found) - 1,
+        seconds=f"{recorded(app.env, group)['seconds']:.0f}",
     )
     first = next(i for i, node in enumerate(section) if "downloads" in classes(node))
     section.insert(first + 1, nodes.raw("", answer, format="html"))

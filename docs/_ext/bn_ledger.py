@@ -122,7 +122,7 @@ class Costs(Ledger):
 def sure(found: dict[str, Any]) -> str:
     """Return how probable it is that another build gives the same word, if there is one."""
     chance = found["repeats"]
-    return "" if chance is None else f"repeats: {chances.in_words(chance)}"
+    return "" if chance is None else f"another build agrees: {chances.in_words(chance)}"
 
 
 def plainly(part: dict[str, Any]) -> tuple[str, str]:

@@ -80,6 +80,13 @@ def test_little_code_is_shown_and_nothing_is_cut(desktop: Page, address: str) ->
     assert max(counts) <= 110
 
 
+def test_no_line_of_the_notebook_is_cut(desktop: Page, address: str) -> None:
+    desktop.goto(address + "notebook.html")
+    boxes = visible(desktop, "article .side-by-side pre")
+    assert boxes
+    assert [wide for _, wide, _ in boxes if wide > 0] == []
+
+
 @pytest.mark.parametrize("name", pages())
 def test_no_article_slides_sideways_on_a_phone(phone: Page, address: str, name: str) -> None:
     phone.goto(address + name)
