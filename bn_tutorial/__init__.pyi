@@ -8,6 +8,8 @@ from . import figures as figures
 from . import networks as networks
 from . import scratch as scratch
 from . import training as training
+from .bench.report import Checkup as Checkup
+from .bench.report import checkup as checkup
 from .data.cifar10 import load_cifar10 as load_cifar10
 from .data.dataset import Dataset as Dataset
 from .data.sources import DataError as DataError

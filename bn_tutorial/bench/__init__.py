@@ -1,4 +1,4 @@
-"""How long the library takes, and how far its ways to compute agree."""
+"""The test bench: what ails a model, how long the library takes, how far its ways to compute agree."""
 
 import lazy_loader
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bn_tutorial import __version__, settings
-from bn_tutorial.cli import options, output
+from bn_tutorial.cli import examining, options, output
 from bn_tutorial.recipe import Recipe
 from bn_tutorial.settings import profile
 from bn_tutorial.training import executors
@@ -71,6 +71,9 @@ def main(context: click.Context) -> None:
     """
     if context.invoked_subcommand is None:
         click.echo(context.get_help())
+
+
+main.add_command(examining.checkup)
 
 
 def _source_option(command: Callable[..., None]) -> Callable[..., None]:

@@ -5,150 +5,292 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from bn_tutorial.networks.backend import keras
-from bn_tutorial.networks.graph import Graph, Inexact, clone
+from bn_tutorial.networks import affine
+from bn_tutorial.networks.affine import AFFINE, Inexact, Map
+from bn_tutorial.networks.backend import keras, tf
+from bn_tutorial.networks.feeding import fed
+from bn_tutorial.networks.graph import Call, Graph, clone, copy_state
+from bn_tutorial.networks.layers import kind
+from bn_tutorial.networks.passes import normalisers, untouched
+from bn_tutorial.recipe import NORMALISERS
 
-Affine = tuple[NDArray[Any], NDArray[Any]]  # a kernel and a bias
+# a subclass may compute something else, so these types are meant exactly
+KINDS = {kind(row) for row in NORMALISERS.values() if row.moving}
+#: How far the outputs of a folded model may be from the model's, as a share of the largest.
+ROUNDING = {"float64": 1e-9, "float32": 1e-3, "bfloat16": 0.1, "float16": 0.05}
 
-# A subclass may compute something else, so these types are meant exactly.
-_CONVOLUTIONS = (keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D)
-_AFFINE = (keras.layers.Dense, *_CONVOLUTIONS)
 
-
-def fold(model: keras.Model) -> keras.Model:
+def fold(model: keras.Model, images: Any = None, *, strict: bool = True) -> keras.Model:
     """Return a model without batch normalisation that predicts the same.
 
     In inference mode a batch normalisation layer is one multiplication and one addition per
-    feature. They go into the kernel and the bias of the dense or convolutional layer before
-    it, or else of the one after it. Dropout in between does not matter.
+    feature. They go into the weights of the dense or convolutional layer before it, or else of the one
+    after it. Whatever treats all features alike may lie in between: dropout, cropping, pooling that
+    averages, another normaliser. Both models are then compared on images.
 
     Parameters
     ----------
     model : keras.Model
-        A sequential or functional model, trained, with the features on the last axis.
+        A sequential or functional model, trained; models inside it are folded as well.
+    images : array_like, or list, tuple or dict of these, optional
+        What both models are compared on; random numbers where nothing is given.
+    strict : bool
+        Whether every normaliser must go. Otherwise those that can do; a line is printed for each that
+        stays, and the attribute ``stayed`` of the new model has the reasons by the layers' names.
 
     Returns
     -------
     keras.Model
         A new, functional model. In inference mode its outputs are those of `model`, up to the
-        rounding of its dtype; it is not meant to be trained.
+        rounding of its dtype; it is not meant to be trained. Its attribute ``folded`` counts the
+        normalisers that are gone.
 
     Raises
     ------
     ValueError
         If a layer cannot be folded exactly: for an activation in between, a neighbour that
-        serves others, too, the zeros that a convolution pads with, an inner model, features on
-        another axis, or a layer that the graph calls with ``training=True``. Some neighbours are
-        refused, too, because they are not dealt with here: depthwise, transposed and quantised
-        ones, and subclasses; and models with a vocabulary, which a copy would lose. The message
-        names the layer and the reasons.
+        serves others, too, the zeros that a convolution pads with, features on an axis that is not its
+        neighbour's, or a layer that the graph calls with ``training=True``. Some neighbours are
+        refused because they are not dealt with here: quantised ones, and subclasses. So is a model
+        whose copy does not answer as it does. The message names the layer and the reasons.
 
     References
     ----------
     Jacob et al. (2018), Quantization and training of neural networks for efficient
     integer-arithmetic-only inference, section 3.2, for the layer before.
     """
-    graph, folded = Graph(model), dict[str, Affine]()
-    for layer in model._flatten_layers(include_self=False):
-        if hasattr(layer, "get_vocabulary"):
-            raise ValueError(
-                f"the layer {layer.name!r} has a vocabulary, which a copy would lose: fold the model "
-                "that follows it."
-            )
-    for norm in graph.norms:
-        name, affine = _absorb(norm, graph, folded)
-        folded[name] = affine
-    dropped = {norm.name for norm in graph.norms}
-
-    def without(operation: Any, *args: Any, **kwargs: Any) -> Any:
-        if operation.name in dropped:
-            return args[0] if args else kwargs["inputs"]
-        return operation(*args, **kwargs)
-
-    new = clone(model, without, biased=folded)
-    for layer in model.layers:
-        weights = folded.get(layer.name) or layer.get_weights()
-        if weights and layer.name not in dropped:
-            new.get_layer(layer.name).set_weights(weights)
-    for copy in new._flatten_layers(include_self=False):
-        if hasattr(copy, "finalize_state"):  # of Normalization, derived from its weights
-            copy.finalize_state()
+    folding = _Folding(model)
+    if strict and folding.stayed:
+        raise ValueError(next(iter(folding.stayed.values())))
+    new = folding.copied()
+    _check_same(model, new, images)
+    new.folded, new.stayed = folding.count, dict(folding.stayed)
+    for reason in folding.stayed.values():
+        print(f"Folded {folding.count} of {folding.count + len(folding.stayed)}; {reason}")
     return new
 
 
-def _absorb(norm: Any, graph: Graph, folded: dict[str, Affine]) -> tuple[str, Affine]:
-    """Return which layer takes the normaliser in, and its new kernel and bias."""
-    last = norm.input_spec.ndim - 1
-    if norm.axis not in (-1, last):
-        raise ValueError(
-            f"the layer {norm.name!r} cannot be folded: its features are on axis {norm.axis}, "
-            "not on the last."
+class _Folding:
+    """What becomes of the normalisers of a model.
+
+    Attributes
+    ----------
+    stayed : dict of str to str
+        Why others cannot, by their names.
+    """
+
+    def __init__(self, model: keras.Model) -> None:
+        self.model, self.graph = model, Graph(model)
+        self.weights: dict[str, list[Any]] = {}  # of layers that take normalisers in
+        self.maps: dict[str, Map] = {}  # what normalisers do
+        self.taking: set[str] = set()  # normalisers that take others in
+        self.dropped: set[str] = set()
+        self.inner: dict[str, _Folding] = {}
+        self.stayed: dict[str, str] = {}
+        left = [layer for layer in model.layers if self._is_ours(layer)]
+        self.maps = {norm.name: affine.of(norm) for norm in left}
+        while left:  # one may open the way for another
+            reasons = {norm.name: self._absorb(norm) for norm in left}
+            tried, left = left, [norm for norm in left if reasons[norm.name]]
+            if len(tried) == len(left):
+                self.stayed |= reasons
+                break
+        for one in self.inner.values():
+            self.stayed |= one.stayed
+
+    @property
+    def count(self) -> int:
+        """How many can go."""
+        return len(self.dropped) + sum(one.count for one in self.inner.values())
+
+    def _is_ours(self, layer: Any) -> bool:
+        """Return whether a layer is a normaliser; look after those that are inside of it."""
+        if type(layer) in KINDS:
+            return True
+        if isinstance(layer, keras.Model) and getattr(layer, "inputs", None):
+            if normalisers(layer):
+                self.inner[layer.name] = _Folding(layer)
+        else:
+            for norm in normalisers(layer):
+                if norm is layer:
+                    why = "it is of a class of its own, which may compute something else"
+                else:
+                    why = f"it lies inside the layer {layer.name!r}, where it cannot be treated"
+                self.stayed[norm.name] = f"the layer {norm.name!r} cannot be folded: {why}."
+        return False
+
+    def copied(self) -> Any:
+        """Return the copy of the model, without those normalisers that can go."""
+
+        def without(operation: Any, *args: Any, **kwargs: Any) -> Any:
+            if operation.name in self.dropped:
+                return args[0] if args else kwargs["inputs"]
+            return operation(*args, **kwargs)
+
+        taking = self.taking - self.dropped
+        changes: dict[str, dict[str, Any]] = {name: {"use_bias": True} for name in self.weights}
+        changes |= {name: {"scale": True, "center": True} for name in taking}
+        inner = {name: one.copied() for name, one in self.inner.items()}
+        new = clone(self.model, without, changes, inner)
+        for layer in self.model.layers:
+            known = layer.name in self.dropped or layer.name in inner
+            if known or isinstance(layer, keras.layers.InputLayer):
+                continue
+            copy = new.get_layer(layer.name)
+            if layer.name in self.weights:
+                copy.set_weights(self.weights[layer.name])
+            elif layer.name in taking:
+                copy.set_weights(_taken(layer, self.maps[layer.name]))
+            else:
+                copy_state(layer, copy)
+        return new
+
+    def _absorb(self, norm: Any) -> str:
+        """Let a neighbour take a normaliser in; return why none can, or nothing."""
+        reasons = []
+        for into in (self._into_previous, self._into_next):
+            try:
+                into(norm)
+            except Inexact as reason:
+                reasons.append(str(reason))
+            else:
+                self.dropped.add(norm.name)
+                return ""
+        return (
+            f"the layer {norm.name!r} cannot be folded. Into the layer before: {reasons[0]}. "
+            f"Into the layer after: {reasons[1]}."
         )
-    reasons = []
-    for into in (_into_previous, _into_next):
-        try:
-            return into(norm, graph, folded)
-        except Inexact as reason:
-            reasons.append(str(reason))
-    raise ValueError(
-        f"the layer {norm.name!r} cannot be folded. Into the layer before: {reasons[0]}. "
-        f"Into the layer after: {reasons[1]}."
-    )
+
+    def _into_previous(self, norm: Any) -> None:
+        calls, found = self.graph.calls_of(norm.name), set()
+        for call in calls:
+            axis, at = norm.axis % norm.input_spec.ndim, self.graph.feeding(call)
+            while self._passes(at, axis):
+                axis, at = _axis_before(self._layer(at), at, axis), self.graph.feeding(at)
+            found.add((at.name, axis))
+        if len(found) > 1:
+            raise Inexact("it is shared, and follows several layers")
+        ((name, axis),) = found
+        change = self.maps[norm.name]
+        if len(self.graph.calls_of(name)) != len(calls):
+            times = len(self.graph.calls_of(name))
+            raise Inexact(f"the layer {name!r} is shared: it is called {times} times")
+        layer: Any = self.graph.layers.get(name)
+        if name in self.maps and layer.axis % norm.input_spec.ndim == axis:
+            before = self.maps[name]  # another normaliser
+            factor = before.factor * change.factor
+            self.maps[name] = Map(factor, before.shift * change.factor + change.shift)
+            self.taking.add(name)
+            return
+        self._check_takes(layer, name, norm, axis)
+        if layer.activation is not keras.activations.linear:
+            called = getattr(layer.activation, "__name__", type(layer.activation).__name__)
+            raise Inexact(f"the activation of {name!r}, {called}, is in between")
+        weights = self.weights.get(name) or affine.weights_of(layer)
+        self.weights[name] = affine.applied_after(layer, weights, change)
+
+    def _into_next(self, norm: Any) -> None:
+        calls = self.graph.calls_of(norm.name)
+        if len(calls) > 1:
+            raise Inexact(f"it is shared: it is called {len(calls)} times")
+        change, axis = self.maps[norm.name], norm.axis % norm.input_spec.ndim
+        given, at = calls[0].outputs[0], self.graph.fed_by(calls[0])
+        while self._passes(at, axis, forwards=True):
+            if at.name not in self.dropped:
+                moved = affine.passed(self._layer(at), change, given.shape, axis)
+                assert moved is not None
+                axis = (
+                    len(at.outputs[0].shape) - 1
+                    if given.shape != at.outputs[0].shape and axis > 1
+                    else axis
+                )
+                change = moved
+            given, at = at.outputs[0], self.graph.fed_by(at)
+        layer = self._layer(at)
+        self._check_takes(layer, at.name, norm, axis)
+        if len(self.graph.calls_of(at.name)) > 1:
+            raise Inexact(f"the layer {at.name!r} is shared")
+        weights = self.weights.get(at.name) or affine.weights_of(layer)
+        self.weights[at.name] = affine.applied_before(layer, weights, change)
+
+    def _layer(self, call: Call) -> Any:
+        return self.graph.layers.get(call.name)
+
+    def _passes(self, call: Call, axis: int, forwards: bool = False) -> bool:
+        """Return whether an affine map of features passes what is called."""
+        self.graph.calls_of(call.name)  # which must not train
+        if call.name in self.dropped:
+            return True
+        layer = self._layer(call)
+        if layer is None or (not forwards and type(layer) is keras.layers.Flatten):
+            return False
+        tensor = next(filter(keras.backend.is_keras_tensor, call.inputs))
+        if not forwards:
+            axis = _axis_before(layer, call, axis)
+        one = Map(np.ones(tensor.shape[axis] or 1), np.zeros(tensor.shape[axis] or 1))
+        return affine.passed(layer, one, tensor.shape, axis) is not None
+
+    def _check_takes(self, layer: Any, name: str, norm: Any, axis: int) -> None:
+        """Check that a layer's weights can take a normaliser in."""
+        if type(layer) not in AFFINE:
+            raise Inexact(f"{name!r} is neither a dense nor a convolutional layer")
+        rank = layer.input_spec.ndim or layer.input_spec.min_ndim
+        rank = len(self.graph.calls_of(name)[0].outputs[0].shape)
+        if affine.features_on(layer, rank) != axis:
+            raise Inexact(f"the features are on axis {axis}, not on that of {name!r}")
+        if layer.quantization_mode or getattr(layer, "lora_enabled", False):
+            raise Inexact(f"{name!r} is quantised or has LoRA weights")
+        if layer.compute_dtype != norm.compute_dtype:
+            raise Inexact(f"{name!r} computes in {layer.compute_dtype}")
 
 
-def _into_previous(norm: Any, graph: Graph, folded: dict[str, Affine]) -> tuple[str, Affine]:
-    layer = _neighbour(graph, graph.before(norm), norm)
-    if layer.activation is not keras.activations.linear:
-        kind = getattr(layer.activation, "__name__", type(layer.activation).__name__)
-        raise Inexact(f"the activation of {layer.name!r}, {kind}, is in between")
-    affine = folded.get(layer.name) or _affine(layer)
-    gamma, beta, mean, variance = _statistics(norm)
-    factor = gamma / np.sqrt(variance + norm.epsilon)
-    return layer.name, (affine[0] * factor, (affine[1] - mean) * factor + beta)
+def _axis_before(layer: Any, call: Call, axis: int) -> int:
+    """Return on which axis the features are before a layer that pools them globally."""
+    tensor = next(filter(keras.backend.is_keras_tensor, call.inputs))
+    if len(tensor.shape) == len(call.outputs[0].shape):
+        return axis
+    return affine.features_on(layer, len(tensor.shape))
 
 
-def _into_next(norm: Any, graph: Graph, folded: dict[str, Affine]) -> tuple[str, Affine]:
-    layer = _neighbour(graph, graph.after(norm), norm)
-    if type(layer) in _CONVOLUTIONS:
-        if layer.padding != "valid" and set(layer.kernel_size) != {1}:
-            raise Inexact(f"{layer.name!r} pads with zeros, which the normaliser does not shift")
-        if layer.groups != 1:
-            raise Inexact(f"{layer.name!r} convolves in groups")
-    kernel, bias = folded.get(layer.name) or _affine(layer)
-    gamma, beta, mean, variance = _statistics(norm)
-    factor = gamma / np.sqrt(variance + norm.epsilon)
-    shift = np.tensordot(beta - mean * factor, kernel, (0, -2))  # shape (..., out)
-    return layer.name, (
-        kernel * factor[:, None],
-        bias + shift.sum(tuple(range(shift.ndim - 1))),
-    )
+def _taken(norm: Any, change: Map) -> list[Any]:
+    """Return the weights of a normaliser that does what a map says."""
+    mean, variance = (np.asarray(one, float) for one in (norm.moving_mean, norm.moving_variance))
+    gamma = change.factor * np.sqrt(variance + norm.epsilon)
+    return [gamma, change.shift + change.factor * mean, mean, variance]
 
 
-def _neighbour(graph: Graph, name: str, norm: Any) -> Any:
-    """Return the layer of that name, if a normaliser can be folded into it."""
-    layer: Any = graph.layers.get(name)
-    if type(layer) not in _AFFINE:
-        raise Inexact(f"{name!r} is neither a dense nor an ordinary convolutional layer")
-    if getattr(layer, "data_format", "channels_last") != "channels_last":
-        raise Inexact(f"{name!r} has its channels first")
-    if layer.quantization_mode or layer.lora_enabled:
-        raise Inexact(f"{name!r} is quantised or has LoRA weights")
-    if layer.compute_dtype != norm.compute_dtype:
-        raise Inexact(f"{name!r} computes in {layer.compute_dtype}")
-    return layer
+def _check_same(model: keras.Model, new: keras.Model, images: Any) -> None:
+    """Check that a folded model answers as the model does."""
+    if images is None:
+        taken = model.inputs[0] if isinstance(model, keras.Sequential) else model.input
+        inputs = keras.tree.map_structure(_random, taken)
+    else:
+        given = fed(model, images, most=16)
+        inputs = given.at(np.arange(len(given)))
+    with untouched():
+        answers = [keras.tree.flatten(one(inputs, training=False)) for one in (model, new)]
+    for expected, found in zip(*answers, strict=True):
+        dtype = keras.backend.standardize_dtype(expected.dtype)
+        one, other = (np.asarray(tf.cast(part, tf.float64)) for part in (expected, found))
+        largest = max(float(np.abs(one).max(initial=0)), 1e-6)
+        if not np.allclose(
+            one, other, rtol=0, atol=ROUNDING.get(dtype, 0) * largest, equal_nan=True
+        ):
+            raise ValueError(
+                f"a copy of the model {model.name!r} does not answer as it does, by up to "
+                f"{np.abs(one - other).max():.2g}: something in it is neither in its weights nor in its "
+                "configuration."
+            )
 
 
-def _affine(layer: Any) -> Affine:
-    kernel = np.asarray(layer.kernel)
-    bias = np.asarray(layer.bias) if layer.use_bias else np.zeros(kernel.shape[-1], kernel.dtype)
-    return kernel, bias
-
-
-def _statistics(norm: Any) -> list[NDArray[Any]]:
-    """Return gamma, beta, mean and variance."""
-    mean, variance = (np.asarray(one) for one in (norm.moving_mean, norm.moving_variance))
-    gamma = np.asarray(norm.gamma) if norm.scale else np.ones_like(mean)
-    beta = np.asarray(norm.beta) if norm.center else np.zeros_like(mean)
-    return [gamma, beta, mean, variance]
+def _random(tensor: Any) -> Any:
+    """Return random inputs for a model: numbers, whole numbers, or words."""
+    random = np.random.default_rng(0)
+    shape = (4, *(one or 32 for one in tensor.shape[1:]))
+    dtype = keras.backend.standardize_dtype(tensor.dtype)
+    if dtype == "string":
+        return tf.constant(random.choice(["a", "b", "c"], shape))
+    if "int" in dtype or dtype == "bool":
+        return random.integers(0, 2, shape).astype(dtype)
+    return tf.cast(random.normal(size=shape), dtype)

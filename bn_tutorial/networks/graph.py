@@ -1,17 +1,13 @@
-"""What feeds what in a model."""
+"""What feeds what in a model, and a copy of it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container
+import tempfile
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+from bn_tutorial.networks.affine import Inexact
 from bn_tutorial.networks.backend import keras
-from bn_tutorial.networks.layers import kind
-from bn_tutorial.recipe import NORMALISERS
-
-
-class Inexact(Exception):
-    """A layer has no neighbour of its own; the message says why."""
 
 
 class Call(NamedTuple):
@@ -34,8 +30,7 @@ class Graph:
     Raises
     ------
     ValueError
-        If the model is none of these, has a normaliser inside a layer or of a class of somebody's
-        own, or cannot be copied. The message names the layer.
+        If the model is none of these, or cannot be copied. The message names the layer.
     """
 
     def __init__(self, model: keras.Model) -> None:
@@ -44,21 +39,6 @@ class Graph:
                 "the model must be sequential or functional, with a known input shape."
             )
         self.layers = {layer.name: layer for layer in model.layers}
-        # a subclass may compute something else, so these types are meant exactly
-        kinds = {kind(row) for row in NORMALISERS.values() if row.moving}
-        self.norms = [layer for layer in model.layers if type(layer) in kinds]
-        for layer in model.layers:
-            moving = any(variable.name == "moving_mean" for variable in layer.variables)
-            if not moving or type(layer) in kinds:
-                continue
-            if isinstance(layer, keras.layers.BatchNormalization):
-                why = "is of a subclass of BatchNormalization, which may compute something else"
-            else:
-                why = (
-                    "has batch normalisation inside, where it cannot be treated: treat an inner "
-                    "model by itself, or build one flat model"
-                )
-            raise ValueError(f"the layer {layer.name!r} {why}.")
         self.calls: list[Call] = []
         self.outputs = clone(model, self._record).outputs
 
@@ -69,41 +49,29 @@ class Graph:
         self.calls.append(Call(operation.name, flat((args, kwargs)), flat(result), trains))
         return result
 
-    def before(self, norm: Any) -> str:
-        """Return the name of what feeds a layer, and nothing else; Dropout does not count."""
-        call = self._only_call(norm.name)
-        while True:
-            tensor = next(filter(keras.backend.is_keras_tensor, call.inputs))  # then masks
-            self._check_single_reader(tensor)
-            feeding = [one for one in self.calls if among(tensor, one.outputs)]
-            if not feeding:
-                raise Inexact("no layer stands before it")
-            call = self._only_call(feeding[0].name)
-            if type(self.layers.get(call.name)) is not keras.layers.Dropout:
-                return call.name
-
-    def after(self, norm: Any) -> str:
-        """Return the name of what is fed by a layer, and nothing else; Dropout does not count."""
-        call = self._only_call(norm.name)
-        while True:
-            (tensor,) = call.outputs
-            call = self._only_call(self._check_single_reader(tensor).name)
-            if type(self.layers.get(call.name)) is not keras.layers.Dropout:
-                return call.name
-
     def calls_of(self, name: str) -> list[Call]:
         """Return the calls of a layer."""
-        return [call for call in self.calls if call.name == name]
-
-    def _only_call(self, name: str) -> Call:
-        calls = self.calls_of(name)
-        if len(calls) > 1:
-            raise Inexact(f"the layer {name!r} is shared: it is called {len(calls)} times")
-        if calls[0].trains:
+        calls = [call for call in self.calls if call.name == name]
+        if any(call.trains for call in calls):
             raise Inexact(f"the layer {name!r} is called with training=True")
-        return calls[0]
+        return calls
 
-    def _check_single_reader(self, tensor: Any) -> Call:
+    def feeding(self, call: Call) -> Call:
+        """Return the call that feeds another one, and nothing else."""
+        tensor = next(filter(keras.backend.is_keras_tensor, call.inputs))  # then masks
+        self.reading(tensor)
+        feeding = [one for one in self.calls if among(tensor, one.outputs)]
+        if not feeding:
+            raise Inexact("no layer stands before it")
+        return feeding[0]
+
+    def fed_by(self, call: Call) -> Call:
+        """Return the only call that reads what a call gives."""
+        (tensor,) = call.outputs
+        return self.reading(tensor)
+
+    def reading(self, tensor: Any) -> Call:
+        """Return the only call that reads a tensor."""
         readers = [call for call in self.calls if among(tensor, call.inputs)]
         if among(tensor, self.outputs):
             raise Inexact("what lies between it and its neighbour is an output of the model")
@@ -112,16 +80,33 @@ class Graph:
         return readers[0]
 
 
-def clone(model: keras.Model, call: Callable[..., Any], biased: Container[str] = ()) -> Any:
-    """Return a functional copy, with weights of its own; `call` calls each operation."""
+def clone(
+    model: keras.Model,
+    call: Callable[..., Any],
+    changes: Mapping[str, Mapping[str, Any]] | None = None,
+    replaced: Mapping[str, Any] | None = None,
+) -> Any:
+    """Return a functional copy, with weights of its own.
+
+    Parameters
+    ----------
+    model : keras.Model
+        A sequential or functional model.
+    call : callable
+        Calls each operation of the copy.
+    changes : mapping of str to mapping, optional
+        What is changed in the configuration of layers, by their names.
+    replaced : mapping of str to keras.layers.Layer, optional
+        What stands in the copy for layers of these names.
+    """
 
     def fresh(operation: Any) -> Any:
+        if operation.name in (replaced or {}):
+            return (replaced or {})[operation.name]
         if not isinstance(operation, keras.layers.Layer):
             return operation
         try:
-            config = operation.get_config()
-            if operation.name in biased:
-                config["use_bias"] = True
+            config = operation.get_config() | dict((changes or {}).get(operation.name, {}))
             return type(operation).from_config(config)
         except (TypeError, ValueError, NotImplementedError) as error:
             raise ValueError(f"the layer {operation.name!r} cannot be copied: {error}") from error
@@ -134,6 +119,20 @@ def clone(model: keras.Model, call: Callable[..., Any], biased: Container[str] =
     if type(model).call is not kind.call:
         raise ValueError(f"the model {model.name!r} has a call method of its own.")
     return keras.models.clone_model(functional, clone_function=fresh, call_function=call)
+
+
+def copy_state(layer: Any, copy: Any) -> None:
+    """Give a copy of a layer all that the layer would write into a file: weights, vocabularies."""
+    pairs = zip(layer._flatten_layers(), copy._flatten_layers(), strict=True)
+    for one, other in pairs:
+        store: dict[str, Any] = {}
+        one.save_own_variables(store)
+        if store:
+            other.load_own_variables(store)
+        if hasattr(one, "save_assets") and hasattr(one, "get_vocabulary"):
+            with tempfile.TemporaryDirectory() as folder:
+                one.save_assets(folder)
+                other.load_assets(folder)
 
 
 def among(tensor: Any, tensors: list[Any]) -> bool:

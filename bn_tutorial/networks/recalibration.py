@@ -1,107 +1,173 @@
-"""Make a trained model ready for use: fresh statistics."""
+"""Make the moving statistics of a trained model those of the population."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
 
-from bn_tutorial.networks.backend import keras
-from bn_tutorial.networks.graph import Graph
+from bn_tutorial.networks.backend import keras, tf
+from bn_tutorial.networks.feeding import Fed, fed, misfit
 from bn_tutorial.networks.layers import kind
-from bn_tutorial.networks.statistics import (
-    Statistics,
-    batch_statistics,
-    deterministic,
-    merged,
-)
+from bn_tutorial.networks.passes import Moments, by_batch, moments, normalisers, seen, untouched
 from bn_tutorial.recipe import NORMALISERS
 
+#: How far two passes with the same images may be apart, in standard deviations of a feature.
+ROUNDING = 1e-3
 
-def recalibrate(model: keras.Model, images: ArrayLike, batch_size: int = 1000) -> None:
+
+def recalibrate(model: keras.Model, images: Any, batch_size: int = 1000) -> None:
     """Replace a model's moving statistics by the statistics of the population, in place.
 
     It is called *precise batch norm*, too. The weights stay as they are. The images are
-    shuffled, and Dropout is off. Each batch passes through the model in training mode, so that a
-    layer is given what the layers before it have normalised by that batch's own statistics, not
-    by the population's: in batches of a thousand images a difference that does no harm.
+    shuffled, and nothing is dropped or made noisy. Each batch passes through the model normalised by
+    its own statistics, so that a layer is given what the layers before it have normalised by these,
+    not by the population's: in batches of a thousand images a difference that does no harm. A layer
+    that is called several times gets the statistics of all that it is given.
 
     Parameters
     ----------
     model : keras.Model
-        A sequential or functional model whose batch normalisation layers lie on its top level.
-    images : array_like, shape (n, ...)
-        Training inputs, scaled as the model gets them: 1,000 to 10,000 are enough.
+        Any built Keras model: its batch normalisation layers may lie in inner models and in layers.
+    images : array_like, list, tuple or dict of these, tf.data.Dataset, PyDataset, or iterable
+        Training inputs as `fit` would take them, scaled as the model gets them: 1,000 to 10,000 are
+        enough.
     batch_size : int
         Images in a batch; the larger, the closer to the population, and the more memory it takes.
 
     Raises
     ------
     ValueError
-        If the images do not fit the model, or the statistics would not be those of the
-        population: for a normaliser that is frozen, shared, masked or renormalised, that has a
-        momentum of 1 or lies in an inner model, or a layer other than Dropout that draws at
-        random. Nothing has changed then.
+        If the images do not fit the model, the statistics would not be finite, or not be those of the
+        population: for a normaliser that is frozen, renormalised or of an unknown kind, or a layer that
+        draws at random even in inference mode. Nothing has changed then.
 
     References
     ----------
     Wu & Johnson (2021), Rethinking "Batch" in BatchNorm, section 3.
     """
-    graph = Graph(model)
-    if len(model.inputs) != 1:
-        raise ValueError(f"the model has {len(model.inputs)} inputs, but must have one.")
     if batch_size < 1:
         raise ValueError(f"batch_size={batch_size} is impossible: it must be at least 1.")
-    try:
-        inputs = np.asarray(images, keras.backend.floatx())
-    except (TypeError, ValueError):
-        raise ValueError(f"the images are a {type(images).__name__}: give an array.") from None
-    if len(inputs) == 0:
-        raise ValueError("there are no images: give the statistics at least one batch.")
-    if not graph.norms:
+    if not model.built:
+        raise ValueError("the model has no weights yet: call it on a batch first.")
+    norms = normalisers(model)
+    if not norms:
         raise ValueError("the model has no batch normalisation layer to recalibrate.")
-    for norm in graph.norms:
-        _check_gathers(norm, graph)
-    switched_off = {kind(row) for row in NORMALISERS.values() if row.random}
-    for layer in model.layers:
-        random = any(variable.name == "seed_generator_state" for variable in layer.variables)
-        if random and type(layer) not in {keras.layers.Dropout, *switched_off}:
+    for norm in norms:
+        _check(norm)
+    found = population(model, fed(model, images), batch_size)
+    for norm in norms:
+        if id(norm) not in found:
+            raise ValueError(f"the model does not call its layer {norm.name!r} on these images.")
+        mean, variance = found[id(norm)].mean, found[id(norm)].variance
+        largest = norm.moving_variance.dtype
+        fits = np.abs(np.concatenate([mean, variance])) <= float(tf.as_dtype(largest).max)
+        if not fits.all():  # NaN is not, either
             raise ValueError(
-                f"the layer {layer.name!r} draws at random in training, which would enter the "
-                "statistics: recalibrate a model without it."
+                f"the layer {norm.name!r} would get statistics that are not finite: look for images "
+                "that are not, or that overflow."
             )
-    order = np.random.default_rng(0).permutation(len(inputs))
-    statistics: Statistics = []
-    with deterministic(model):
-        for start in range(0, len(order), batch_size):
-            part = order[start : start + batch_size]
-            batch = [
-                (np.asarray(mean, float), np.asarray(variance, float))
-                for mean, variance in batch_statistics(model, inputs[part])
-            ]
-            statistics = merged(statistics or batch, batch, len(part) / (start + len(part)))
-    for norm, (mean, variance) in zip(graph.norms, statistics, strict=True):
-        norm.moving_mean.assign(mean)
-        norm.moving_variance.assign(variance)
+    for norm in norms:
+        norm.moving_mean.assign(found[id(norm)].mean)
+        norm.moving_variance.assign(found[id(norm)].variance)
 
 
-def _check_gathers(norm: Any, graph: Graph) -> None:
-    """Check that a pass in training mode gives the layer one update, by a whole batch."""
-    if not norm.trainable or norm.momentum == 1:
+def population(model: keras.Model, data: Fed, batch_size: int) -> dict[int, Moments]:
+    """Return the moments of what each normaliser is given, by its ``id``; the model stays as it is.
+
+    Parameters
+    ----------
+    model : keras.Model
+        The model.
+    data : Fed
+        The images.
+    batch_size : int
+        How many of them are normalised together.
+
+    Raises
+    ------
+    ValueError
+        If the images do not fit the model, or two passes with the same images differ.
+    """
+    order, size = np.random.default_rng(0).permutation(len(data)), batch_size
+    first: list[dict[int, Moments]] = [{}, {}]
+    refused: list[str] = []
+    with untouched():
+        try:
+            for noted in first:
+                by_batch(model, data.at(order[:size]), noted)
+            _check_own(model, data.at(order[:size]), refused)
+            found = dict(first[0])
+            for start in range(size, len(order), size):
+                by_batch(model, data.at(order[start : start + size]), found)
+        except (TypeError, ValueError, tf.errors.OpError) as error:
+            raise misfit(error) from error
+    for reason in (*refused, *_unlike(normalisers(model), *first)):
+        raise ValueError(reason)
+    return found
+
+
+def _check(norm: Any) -> None:
+    """Check that what is known of a normaliser lets its statistics be computed."""
+    if not norm.trainable:
         raise ValueError(
             f"the layer {norm.name!r} gathers no statistics: while it is recalibrated, its trainable "
-            "must be True and its momentum below 1."
+            "must be True."
         )
-    if norm.renorm:
+    if getattr(norm, "renorm", False):
         raise ValueError(
             f"the layer {norm.name!r} cannot be recalibrated: batch renormalisation keeps more "
             "statistics than these."
         )
-    calls = graph.calls_of(norm.name)
-    if len(calls) > 1:
+    if not isinstance(getattr(norm, "axis", None), int) or not hasattr(norm, "momentum"):
         raise ValueError(
-            f"the layer {norm.name!r} is shared: it has one set of statistics for all."
+            f"the layer {norm.name!r} cannot be recalibrated: its class, {type(norm).__name__}, does "
+            "not say over what it normalises."
         )
-    if len(list(filter(keras.backend.is_keras_tensor, calls[0].inputs))) > 1:
-        raise ValueError(f"the layer {norm.name!r} cannot be recalibrated: its input is masked.")
+
+
+def _unlike(
+    norms: Sequence[Any], one: dict[int, Moments], other: dict[int, Moments]
+) -> Iterator[str]:
+    """Say of which normalisers two passes with the same images did not give the same."""
+    for norm in norms:
+        first, second = one.get(id(norm)), other.get(id(norm))
+        if first is None or second is None:
+            continue
+        with np.errstate(invalid="ignore"):  # of what is infinite
+            apart = np.abs(first.mean - second.mean) / np.sqrt(first.variance + norm.epsilon)
+        if np.nanmax(apart, initial=0) > ROUNDING:
+            yield (
+                f"what reaches the layer {norm.name!r} differs from pass to pass: something before it "
+                "draws at random even in inference mode, which would enter the statistics."
+            )
+
+
+def _check_own(model: keras.Model, inputs: Any, refused: list[str]) -> None:
+    """Check that normalisers of unknown classes gather the statistics that are computed here."""
+    kinds = {kind(row) for row in NORMALISERS.values() if row.moving}
+
+    def see(layer: Any, call: Any, values: Any, training: Any, mask: Any) -> Any:
+        ours, start = moments(layer, values, mask), (layer.moving_mean, layer.moving_variance)
+        zeros = [(variable, keras.ops.zeros_like(variable)) for variable in start]
+        masked = {} if mask is None else {"mask": mask}
+        with keras.StatelessScope(state_mapping=zeros) as scope:
+            call(values, training=True, **masked)
+        mean, variance = (
+            np.asarray(scope.get_current_value(one)) / (1 - layer.momentum) for one in start
+        )
+        scale = np.sqrt(ours.variance + layer.epsilon)
+        close = np.abs(mean - ours.mean) < 0.01 * scale
+        close &= np.abs(np.sqrt(np.abs(variance) + layer.epsilon) / scale - 1) < 0.05
+        if not close.all():
+            refused.append(
+                f"the layer {layer.name!r} cannot be recalibrated: its class, {type(layer).__name__}, "
+                "gathers other statistics than the mean and the variance of a batch."
+            )
+        return call(values, training=False, **masked)
+
+    unknown = [one for one in normalisers(model) if type(one) not in kinds and one.momentum != 1]
+    if unknown:
+        with seen(unknown, see):
+            model(inputs, training=False)

@@ -1,0 +1,304 @@
+"""The measurements of a check-up: passes through a model, and what its normalisers were given."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import functools
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bn_tutorial.bench.scores import Score, first, score
+from bn_tutorial.networks.backend import keras, tf
+from bn_tutorial.networks.feeding import Fed, misfit
+from bn_tutorial.networks.passes import (
+    Moments,
+    by_batch,
+    normalisers,
+    seen,
+    untouched,
+    with_statistics_of,
+)
+
+Array = NDArray[Any]
+
+#: Images that pass at once where nothing depends on who passes together.
+TOGETHER = 128
+#: So many images are enough to see what companions do.
+COMPANIONS = 320
+
+
+@dataclasses.dataclass
+class Seen:
+    """What was seen of one normaliser.
+
+    Attributes
+    ----------
+    layer : keras.layers.Layer
+        The layer.
+    name : str
+        Its name, with those of the models around it.
+    moving, population : Moments
+        Its moving statistics, and those of what it is given, each batch normalised by its own.
+    by_batch : bool
+        Whether it normalises by the batch in inference mode.
+    never_by_batch : bool
+        Whether it is in inference mode in a training pass, although it is trainable.
+    least : int
+        The fewest values of a feature in a batch of one example.
+    top, bottom : numpy.ndarray, shape (features,)
+        The largest and the smallest output of each feature in inference mode.
+    """
+
+    layer: Any
+    name: str
+    moving: Moments
+    population: Moments
+    by_batch: bool
+    never_by_batch: bool
+    least: int
+    top: Array
+    bottom: Array
+
+    @property
+    def epsilon(self) -> float:
+        """What the layer adds to a variance."""
+        return float(self.layer.epsilon)
+
+    @functools.cached_property
+    def varied(self) -> Array:
+        """Which features are not constant up to rounding."""
+        rounding = 1e-6 * np.maximum(np.abs(self.population.mean), 1e-3)
+        varied: Array = np.sqrt(self.population.variance) > rounding
+        return varied
+
+    @functools.cached_property
+    def distance(self) -> Array:
+        """How far each moving mean is from the population's, in standard deviations."""
+        apart = np.abs(self.moving.mean - self.population.mean)
+        return np.asarray(apart / np.sqrt(self.population.variance + self.epsilon))
+
+    @functools.cached_property
+    def ratio(self) -> Array:
+        """Each moving variance over the population's, both with epsilon."""
+        scale = self.population.variance + self.epsilon
+        return np.asarray((self.moving.variance + self.epsilon) / scale)
+
+    @property
+    def at_start(self) -> bool:
+        """Whether no update has ever reached the moving statistics."""
+        mean, variance = self.moving.mean, self.moving.variance
+        return bool((mean == 0).all() and (variance == 1).all())
+
+    @functools.cached_property
+    def start(self) -> float:
+        """The weight that the start, mean 0 and variance 1, has in the moving statistics.
+
+        It is fitted to all features. NaN where another line does not fit: then they are no mixture of
+        the start and the population.
+        """
+        scale = np.sqrt(self.population.variance + self.epsilon)
+        at = np.concatenate([self.population.mean / scale, 1 - 1 / scale**2])[
+            np.tile(self.varied, 2)
+        ]
+        found = np.concatenate([self.moving.mean / scale, (self.moving.variance - 1) / scale**2])
+        found = found[np.tile(self.varied, 2)]
+        if not len(at) or not np.isfinite([*at, *found]).all() or not at @ at:
+            return float("nan")
+        share = at @ found / (at @ at)
+        left = found - share * at
+        fits = left @ left < 0.15 * (found - at) @ (found - at)
+        return float(1 - share) if fits and -0.05 < share < 1 else float("nan")
+
+
+@dataclasses.dataclass
+class Exam:
+    """All that was measured.
+
+    Attributes
+    ----------
+    model : keras.Model
+        Whose it is.
+    data : Fed
+        The images that were looked at.
+    batch_size : int
+        How many of them were normalised together.
+    given : bool
+        Whether that is known to be the size of the training's batches.
+    layers : list of Seen
+        The normalisers, in order.
+    outputs : mapping of str to numpy.ndarray, shape (n, ...)
+        ``inference``: as the model answers; ``recalibrated``: with the population's statistics.
+    scores : mapping of str to Score
+        Of these two, of ``batch`` (each batch normalised by itself, in the order given) and of
+        ``mixed`` (the same with other companions); of the last two on `COMPANIONS` images.
+    updates : int or None
+        How many steps the model's optimiser has taken, if it has one.
+    """
+
+    model: Any
+    data: Fed
+    batch_size: int
+    given: bool
+    layers: list[Seen]
+    outputs: Mapping[str, Array]
+    scores: Mapping[str, Score]
+    updates: int | None
+
+    @property
+    def moved(self) -> float:
+        """By how much recalibrating changes the outputs, in standard deviations of these."""
+        one, other = self.outputs["inference"], self.outputs["recalibrated"]
+        if not np.isfinite(one).all():
+            return float("inf")
+        spread = max(float(other.std(axis=0).mean()), 1e-7)
+        return float(np.sqrt(((one - other) ** 2).mean())) / spread
+
+    def leaked(self) -> tuple[float, float] | None:
+        """Return how much accuracy is lost with other companions, and in use; None without targets."""
+        names = ("batch", "mixed", "recalibrated")
+        batch, mixed, best = (self.scores[name].accuracy for name in names)
+        if batch is None or mixed is None or best is None:
+            return None
+        return batch - mixed, batch - best
+
+    def gain(self) -> tuple[float | None, float | None]:
+        """Return by how much recalibrating lowers the loss and raises the accuracy."""
+        before, after = self.scores["inference"], self.scores["recalibrated"]
+        loss = before.loss - after.loss if None not in (before.loss, after.loss) else None  # type: ignore[operator]
+        hits = (before.accuracy, after.accuracy)
+        return loss, None if None in hits else hits[1] - hits[0]  # type: ignore[operator]
+
+
+def examine(model: Any, data: Fed, batch_size: int | None = None) -> Exam:
+    """Pass images through a model in several ways; nothing in it changes.
+
+    Parameters
+    ----------
+    model : keras.Model
+        A built model with at least one normaliser.
+    data : Fed
+        Images, and targets if there are any.
+    batch_size : int, optional
+        How many were normalised together in training; the usual size of the batches that are given, or
+        32, if nothing is said.
+
+    Raises
+    ------
+    ValueError
+        If the images do not fit the model.
+    """
+    given = batch_size is not None
+    if batch_size is None:
+        batch_size = collections.Counter(data.sizes or (32,)).most_common(1)[0][0]
+    norms, every = normalisers(model), np.arange(len(data))
+    few = every[: max(COMPANIONS // batch_size, 1) * batch_size]
+    mixed = np.random.default_rng(0).permutation(len(data))[: len(few)]
+    watched, noted = _Watched(norms), dict[int, Moments]()
+    with untouched():
+        try:
+            answers = {"inference": _outputs(watched, model, data, every)}
+            for part in _parts(every, max(batch_size, 256)):
+                by_batch(model, data.at(part), noted)
+            known = {key: one for key, one in noted.items() if np.isfinite(one.mean).all()}
+            answer = functools.partial(with_statistics_of, known=known)
+            answers["recalibrated"] = _outputs(answer, model, data, every)
+            scores = {name: score(model, data, every, found) for name, found in answers.items()}
+            for name, order in (("batch", few), ("mixed", mixed)):
+                found = _outputs(by_batch, model, data, order, batch_size)
+                scores[name] = score(model, data, order, found)
+            watched.plainly(model, data.at(every[:32]))
+        except (TypeError, ValueError, tf.errors.OpError) as error:
+            raise misfit(error) from error
+    layers = [
+        watched.seen(norm, name, noted[id(norm)])
+        for norm, name in zip(norms, _names(model, norms), strict=True)
+        if id(norm) in noted
+    ]
+    optimizer = getattr(model, "optimizer", None)
+    updates = int(optimizer.iterations.numpy()) if optimizer is not None else None
+    outputs = {name: np.asarray(first(found), "float32") for name, found in answers.items()}
+    return Exam(model, data, batch_size, given, layers, outputs, scores, updates)
+
+
+class _Watched:
+    """A pass in inference mode in which normalisers are watched."""
+
+    def __init__(self, norms: Sequence[Any]) -> None:
+        self.norms = norms
+        self.by_batch = collections.defaultdict[int, bool](bool)
+        self.in_training = dict[int, bool]()
+        self.least = dict[int, int]()
+        self.top, self.bottom = dict[int, Array](), dict[int, Array]()
+
+    def __call__(self, model: Any, inputs: Any) -> Any:
+        with seen(self.norms, self._see):
+            return model(inputs, training=False)
+
+    def _see(self, layer: Any, call: Any, inputs: Any, training: Any, mask: Any) -> Any:
+        outputs = call(inputs, training=training, **({} if mask is None else {"mask": mask}))
+        key, shape = id(layer), inputs.shape
+        self.by_batch[key] |= training is True and bool(layer.trainable)
+        values = int(np.prod(shape[1:])) // shape[layer.axis]
+        self.least[key] = min(values, self.least.get(key, values))
+        axis = layer.axis % len(shape)
+        axes = [one for one in range(len(shape)) if one != axis]
+        top, bottom = tf.reduce_max(outputs, axes).numpy(), tf.reduce_min(outputs, axes).numpy()
+        self.top[key] = np.maximum(top, self.top.get(key, top))
+        self.bottom[key] = np.minimum(bottom, self.bottom.get(key, bottom))
+        return outputs
+
+    def plainly(self, model: Any, inputs: Any) -> None:
+        """See in which mode normalisers are if none is asked for, and if training is."""
+        with seen(self.norms, self._see):
+            model(inputs)
+        with seen(self.norms, self.train):
+            model(inputs, training=True)
+
+    def train(self, layer: Any, call: Any, inputs: Any, training: Any, mask: Any) -> Any:
+        """Note the mode of a normaliser in a training pass."""
+        self.in_training[id(layer)] = bool(training)
+        return call(inputs, training=training, **({} if mask is None else {"mask": mask}))
+
+    def seen(self, norm: Any, name: str, population: Moments) -> Seen:
+        """Return what was seen of a normaliser."""
+        key, count = id(norm), population.count
+        mean, variance = (
+            np.asarray(one, float) for one in (norm.moving_mean, norm.moving_variance)
+        )
+        moving = Moments(count, mean, variance)
+        idle = bool(norm.trainable) and not self.in_training.get(key, True)
+        return Seen(
+            norm, name, moving, population, self.by_batch[key], idle, self.least[key],
+            self.top[key], self.bottom[key],
+        )  # fmt: skip
+
+
+def _parts(order: Array, size: int) -> Iterator[Array]:
+    for start in range(0, len(order), size):
+        yield order[start : start + size]
+
+
+def _outputs(answer: Any, model: Any, data: Fed, order: Array, size: int = TOGETHER) -> Any:
+    """Return a model's outputs for these images, a nest of arrays."""
+    found = [answer(model, data.at(part)) for part in _parts(order, size)]
+    return keras.tree.map_structure(
+        lambda *parts: np.concatenate([one.numpy() for one in parts]), *found
+    )
+
+
+def _names(model: Any, norms: Sequence[Any]) -> list[str]:
+    """Return the names of layers, with those of the models and layers around them."""
+    paths: dict[int, str] = {}
+
+    def walk(layer: Any, within: str) -> None:
+        for inner in layer._layers:
+            if id(inner) not in paths:
+                paths[id(inner)] = f"{within}{inner.name}"
+                walk(inner, f"{within}{inner.name}/")
+
+    walk(model, "")
+    return [paths.get(id(norm), norm.name) for norm in norms]

@@ -1,0 +1,206 @@
+"""What the measurements of a check-up show: a rule for each illness of ``illnesses.toml``."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from bn_tutorial.bench.causes import costs_more, middle, statistics
+from bn_tutorial.bench.exam import Exam
+from bn_tutorial.bench.findings import APART, LEAK, LOW, OFF, SMALL, Finding, report_of
+from bn_tutorial.networks.passes import Moments
+
+
+def findings(
+    exam: Exam, trained_on: dict[int, Moments] | None = None, groups: Sequence[Any] | None = None
+) -> list[Finding]:
+    """Return what an examination shows, most serious first.
+
+    Parameters
+    ----------
+    exam : Exam
+        What was measured.
+    trained_on : dict, optional
+        The moments of what normalisers are given by the images of the training, by their ``id``.
+    groups : sequence of dict, optional
+        The same of several populations that share batches.
+    """
+    found = [*_not_finite(exam), *_training_mode(exam)]
+    if not found:  # these two explain whatever else the statistics show
+        leaks, off = [*_leak(exam)], [*statistics(exam, trained_on or {})]
+        found = [*_batches(exam), *_small_variance(exam)]
+        found += off + leaks if costs_more(exam) else leaks + off
+    found += _populations(exam, groups or [])
+    for rule in (_frozen, _dead, _precision, _bias, _decay):
+        found += rule(exam)
+    known = {one.kind: one for one in reversed(found)}  # of two of a kind, the first
+    return sorted(known.values(), key=lambda one: (not one.serious, found.index(one)))
+
+
+def _not_finite(exam: Exam) -> Iterator[Finding]:
+    broken, lost = [], []
+    for one in exam.layers:
+        moving = np.array([one.moving.mean, one.moving.variance])
+        if not np.isfinite(moving).all() or (moving[1] < 0).any():
+            broken.append(one)
+        if not np.isfinite(one.population.mean).all():
+            lost.append(one)
+    of = f"of {len(exam.layers)} layers"
+    if broken:
+        what = "have a moving mean or variance that is NaN, infinite or, as a variance, negative"
+        yield report_of("non-finite", True, broken, f"{len(broken)} {of} {what}")
+    elif lost:
+        what = f"get values that are not finite, for some of {len(exam.data)} images"
+        yield report_of("non-finite", True, lost, f"{len(lost)} {of} {what}")
+
+
+# What else may be wrong
+
+
+def _training_mode(exam: Exam) -> Iterator[Finding]:
+    if found := [one for one in exam.layers if one.by_batch]:
+        text = f"in use, {len(found)} of {len(exam.layers)} layers normalise by the batch"
+        yield report_of("training-mode", True, found, text)
+
+
+def _leak(exam: Exam) -> Iterator[Finding]:
+    leaked = exam.leaked()
+    if leaked and min(leaked) > LEAK:
+        batch, mixed, best = (exam.scores[n].accuracy for n in ("batch", "mixed", "recalibrated"))
+        text = (
+            f"in batches of {exam.batch_size}, accuracy {batch:.0%} in the order given and {mixed:.0%} with "
+            f"other companions; {best:.0%} in use, recalibrated"
+        )
+        yield report_of("leak", True, exam.layers, text, "likely")
+
+
+def _populations(exam: Exam, groups: Sequence[dict[int, Moments]]) -> Iterator[Finding]:
+    found, worst = [], 0.0
+    for one in exam.layers:
+        means = [group[id(one.layer)] for group in groups if id(one.layer) in group]
+        if len(means) < 2:
+            continue
+        within = np.mean([group.variance for group in means], axis=0) + one.epsilon
+        apart = middle(np.ptp([group.mean for group in means], axis=0) / np.sqrt(within))
+        if apart > APART:
+            found.append(one)
+            worst = max(worst, apart)
+    if found:
+        text = f"means of {len(groups)} groups {worst:.2g} standard deviations apart in the middle"
+        yield report_of("two-populations", True, found, text)
+
+
+def _batches(exam: Exam) -> Iterator[Finding]:
+    """Look for batches of one, which leave nothing to normalise."""
+    alone, sizes = [one for one in exam.layers if one.least == 1], exam.data.sizes
+    left = 1 in sizes
+    if not sizes and exam.given and exam.data.total is not None:
+        left = exam.data.total % exam.batch_size == 1
+    if alone and (exam.batch_size == 1 or (sizes and set(sizes) == {1})):
+        yield report_of(
+            "batch-of-one", True, alone, "one example in a batch, one value of each feature"
+        )
+    elif alone and left:
+        yield report_of("ragged-batch", True, alone, "a batch of one example, among larger ones")
+
+
+def _frozen(exam: Exam) -> Iterator[Finding]:
+    state = getattr(exam.model, "_compiled_trainable_state", None) or {}
+    changed = [
+        one
+        for one in exam.layers
+        if state.get(one.layer, one.layer.trainable) != one.layer.trainable
+    ]
+    idle = [one for one in exam.layers if one.never_by_batch]
+    if changed:
+        text = f"trainable was changed in {len(changed)} of {len(exam.layers)} layers after compile"
+        why = "a change of trainable takes effect when the model is compiled again"
+        yield report_of("frozen-mismatch", True, changed, text, why=why)
+    elif idle:
+        text = f"{len(idle)} of {len(exam.layers)} layers are trainable, but called with training=False"
+        why = "they keep their statistics, while γ and β are trained"
+        yield report_of("frozen-mismatch", False, idle, text, why=why)
+
+
+def _small_variance(exam: Exam) -> Iterator[Finding]:
+    times = {
+        one.name: one.population.variance[one.varied] / one.epsilon
+        for one in exam.layers
+        if one.varied.any()
+    }
+    ill = [one for one in exam.layers if middle(times.get(one.name, ())) < SMALL]
+    low = [
+        one for one in exam.layers if np.mean(times.get(one.name, (LOW,)) < np.float64(LOW)) > 0.1
+    ]
+    if ill or low:
+        name = min(times, key=lambda name: middle(times[name]))
+        typical, share = middle(times[name]), np.mean(times[name] < LOW)
+        text = (
+            f"{name!r}: variances {typical:.2g} times epsilon in the middle, {share:.0%} of the features "
+            f"below {LOW} times; a normalised deviation is {math.sqrt(typical / (typical + 1)):.0%} of 1"
+        )
+        yield report_of("small-variance", bool(ill), ill or low, text)
+
+
+def _dead(exam: Exam) -> Iterator[Finding]:
+    shares = {}
+    for one in exam.layers:
+        off = (one.top <= 0) & _rectified(one.layer)
+        if one.layer.scale:
+            gamma = np.abs(np.asarray(one.layer.gamma, float))
+            off = off | (gamma < OFF * max(gamma.max(), 1e-30))
+        shares[one.name] = float(np.mean(off))
+    if found := [one for one in exam.layers if shares[one.name] > 0.1]:
+        worst = max(found, key=lambda one: shares[one.name]).name
+        text = (
+            f"{worst!r}: {shares[worst]:.0%} of the features have a γ near 0, or a rectifier that never "
+            f"fires on {len(exam.data)} images"
+        )
+        yield report_of("dead-features", shares[worst] > 0.5, found, text)
+
+
+def _rectified(layer: Any) -> bool:
+    """Return whether a rectifier, and nothing else, reads a layer."""
+    readers = [node.operation for node in getattr(layer, "_outbound_nodes", [])]
+    names = [
+        getattr(getattr(one, "activation", None), "__name__", type(one).__name__.lower())
+        for one in readers
+    ]
+    return len(names) == 1 and names[0] in ("relu", "relu6")
+
+
+def _precision(exam: Exam) -> Iterator[Finding]:
+    if half := [one for one in exam.layers if "16" in str(one.layer.moving_variance.dtype)]:
+        text = f"{len(half)} of {len(exam.layers)} layers keep their statistics in 16 bits"
+        yield report_of("half-precision", False, half, text)
+
+
+def _bias(exam: Exam) -> Iterator[Finding]:
+    found = []
+    for one in exam.layers:
+        nodes = getattr(one.layer, "_inbound_nodes", [])
+        before = [node.operation for node in nodes[0].parent_nodes] if len(nodes) == 1 else []
+        linear = getattr(getattr(before[0], "activation", None), "__name__", "") if before else ""
+        if linear == "linear" and getattr(before[0], "use_bias", False):
+            found.append(one)
+    if found:
+        text = f"a bias stands right before {len(found)} of {len(exam.layers)} layers"
+        yield report_of("bias-before", False, found, text)
+
+
+def _decay(exam: Exam) -> Iterator[Finding]:
+    found = [
+        one
+        for one in exam.layers
+        if one.layer.gamma_regularizer is not None or one.layer.beta_regularizer is not None
+    ]
+    optimizer = getattr(exam.model, "optimizer", None)
+    spared = getattr(optimizer, "_exclude_from_weight_decay_pattern", None)
+    if getattr(optimizer, "weight_decay", None) and not spared:
+        found = [one for one in exam.layers if one.layer.trainable]
+    if found:
+        text = f"γ and β of {len(found)} of {len(exam.layers)} layers decay"
+        yield report_of("decay", False, found, text)

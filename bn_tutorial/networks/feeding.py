@@ -1,0 +1,185 @@
+"""What a model is fed: examples and targets, taken from whatever `fit` would take."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from bn_tutorial.networks.backend import keras, tf
+
+#: At most so many batches are taken from what gives batches by itself.
+MOST_BATCHES = 500
+
+
+@dataclasses.dataclass(frozen=True)
+class Fed:
+    """Examples that a model can be given.
+
+    Parameters
+    ----------
+    inputs : nest of numpy.ndarray, shape (n, ...)
+        What the model is called with: an array, or a list, tuple or dict of arrays.
+    targets : nest of numpy.ndarray or None
+        What it should answer.
+    sizes : tuple of int
+        The sizes of the batches in which a dataset gave them; none for arrays.
+    total : int or None
+        How many there are, of which this may be a part; None if that is not known.
+    rows : numpy.ndarray of int, shape (n,), or None
+        Which of them these are, if they were given as arrays.
+    """
+
+    inputs: Any
+    targets: Any = None
+    sizes: tuple[int, ...] = ()
+    total: int | None = None
+    rows: Any = None
+
+    def __len__(self) -> int:
+        """Return how many examples there are."""
+        return len(keras.tree.flatten(self.inputs)[0])
+
+    def at(self, indices: Any) -> Any:
+        """Return the inputs at these indices."""
+        return keras.tree.map_structure(lambda part: part[indices], self.inputs)
+
+    def answers(self, indices: Any) -> Any:
+        """Return the targets at these indices, None without targets."""
+        if self.targets is None:
+            return None
+        return keras.tree.map_structure(lambda part: part[indices], self.targets)
+
+
+def fed(model: keras.Model, x: Any, y: Any = None, most: int | None = None) -> Fed:
+    """Take examples from what `fit` would take.
+
+    Parameters
+    ----------
+    model : keras.Model
+        Whose inputs they are.
+    x : array_like, list, tuple or dict of these, tf.data.Dataset, PyDataset, or iterable of batches
+        Inputs; what gives batches may give targets (and weights) with them.
+    y : array_like, or list, tuple or dict of these, optional
+        The targets of inputs that are arrays.
+    most : int, optional
+        So many examples will do: of arrays, they are spread evenly over all, in their order; of
+        batches the first are taken.
+
+    Returns
+    -------
+    Fed
+        The examples.
+
+    Raises
+    ------
+    ValueError
+        If there are none, or they are not of equal number.
+    """
+    return _collected(x, y, most) if _gives_batches(x) else _sliced(model, x, y, most)
+
+
+def _checked(found: Fed) -> Fed:
+    """Return examples of which there are some, with as many targets."""
+    parts = keras.tree.flatten((found.inputs, found.targets))
+    lengths = sorted({len(part) for part in parts if part is not None})
+    if len(lengths) > 1:
+        raise ValueError(f"inputs and targets differ in number: {lengths} examples.")
+    if not lengths or not lengths[0]:
+        raise ValueError("there are no images: give at least one batch.")
+    return found
+
+
+def misfit(error: Exception) -> ValueError:
+    """Return what to say of an error that a model raised on these inputs, in a sentence."""
+    lines = re.sub(r"\x1b\[\d*m", "", str(error)).splitlines()
+    said = [
+        line for line in lines if line and not line.startswith(("Exception encounter", "Argument"))
+    ]
+    reason = said[0][:300] if said else type(error).__name__
+    return ValueError(f"the images do not fit the model: {reason}")
+
+
+def _gives_batches(x: Any) -> bool:
+    if isinstance(x, (tf.data.Dataset, keras.utils.PyDataset)) or hasattr(x, "__next__"):
+        return True
+    nest = isinstance(x, (np.ndarray, list, tuple, dict)) or hasattr(x, "__array__")
+    return not nest and hasattr(x, "__iter__")
+
+
+def _collected(x: Any, y: Any, most: int | None) -> Fed:
+    """Collect batches until there are enough."""
+    if y is not None:
+        raise ValueError("what gives batches gives their targets as well: leave y out.")
+    batches, seen, source = [], 0, _batches(x)
+    for batch in itertools.islice(source, MOST_BATCHES):
+        inputs, targets = (*batch, None)[:2] if isinstance(batch, tuple) else (batch, None)
+        pair = keras.tree.map_structure(_array, (inputs, targets))
+        batches.append(pair)
+        seen += len(keras.tree.flatten(pair)[0])
+        if most is not None and seen >= most:
+            break
+    if not batches:
+        raise ValueError("there are no images: give at least one batch.")
+    whole = next(source, None) is None  # there is no more
+    try:
+        inputs, targets = keras.tree.map_structure(lambda *parts: _joined(parts), *batches)
+    except ValueError as error:
+        raise ValueError(f"the batches do not fit together: {error}") from None
+    sizes = tuple(len(keras.tree.flatten(one)[0]) for one in batches)
+    return _checked(Fed(inputs, targets, sizes, sum(sizes) if whole else None))
+
+
+def _batches(x: Any) -> Iterator[Any]:
+    if isinstance(x, keras.utils.PyDataset):
+        return (x[index] for index in range(len(x)))
+    return iter(x)
+
+
+def _joined(parts: Any) -> Any:
+    return None if parts[0] is None else np.concatenate(parts)
+
+
+def _sliced(model: keras.Model, x: Any, y: Any, most: int | None) -> Fed:
+    """Take arrays, or a part of them that is spread evenly."""
+    several = isinstance(x, dict) or (isinstance(x, (list, tuple)) and _has_several(model, x))
+    inputs = keras.tree.map_structure(_array, x) if several else _array(x)
+    if isinstance(inputs, (list, tuple)) and len(inputs) == 1:
+        (inputs,) = inputs
+    if y is None:
+        targets = None
+    elif isinstance(y, dict) or (isinstance(y, (list, tuple)) and hasattr(y[0], "shape")):
+        targets = keras.tree.map_structure(_array, y)
+    else:
+        targets = _array(y)
+    found = _checked(Fed(inputs, targets))
+    found = dataclasses.replace(found, total=len(found), rows=np.arange(len(found)))
+    if most is None or len(found) <= most:
+        return found
+    # whole stretches in their order, so that neighbours stay neighbours
+    stretch = min(most, 100)
+    starts = np.linspace(0, len(found) - stretch, max(most // stretch, 1)).astype(int)
+    at = (starts[:, None] + np.arange(stretch)).ravel()
+    return Fed(found.at(at), found.answers(at), total=len(found), rows=at)
+
+
+def _has_several(model: keras.Model, x: Any) -> bool:
+    """Return whether a list holds an input for each of the model's, and not examples."""
+    wanted = len(getattr(model, "inputs", None) or [None])
+    return len(x) == wanted and all(hasattr(part, "shape") and len(part.shape) for part in x)
+
+
+def _array(part: Any) -> Any:
+    if part is None:
+        return None
+    try:
+        found = np.asarray(part)
+    except (TypeError, ValueError):
+        found = np.asarray(None)
+    if found.dtype == object or not found.ndim:
+        raise ValueError(f"the images are a {type(part).__name__}: give an array.")
+    return found

@@ -1,0 +1,165 @@
+"""Passes through a model that leave no trace in it, and note what its normalisers are given."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import importlib
+import random
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bn_tutorial.networks.backend import keras, tf
+
+#: What stands for a normaliser's call: is given the layer, its own call, inputs, mode and mask.
+See = Callable[[Any, Callable[..., Any], Any, Any, Any], Any]
+
+
+@dataclasses.dataclass
+class Moments:
+    """The mean and the variance of what a normaliser was given, in 64 bits.
+
+    Attributes
+    ----------
+    count : int
+        How many values of each feature there were.
+    mean, variance : numpy.ndarray, shape (features,)
+        Their mean and biased variance.
+    least, calls : int
+        The fewest values of a feature in a call, and how many calls there were.
+    """
+
+    count: int
+    mean: NDArray[Any]
+    variance: NDArray[Any]
+    least: int = 0
+    calls: int = 1
+
+    def and_also(self, other: Moments) -> Moments:
+        """Return the moments of both sets of values together.
+
+        References
+        ----------
+        Chan, Golub & LeVeque (1983), Algorithms for computing the sample variance.
+        """
+        count = self.count + other.count
+        with np.errstate(invalid="ignore"):  # of what is infinite
+            share, apart = other.count / count, other.mean - self.mean
+            mean = self.mean + share * apart
+            within = self.variance + share * (other.variance - self.variance)
+            variance = within + share * (1 - share) * apart**2
+        least = min(self.least, other.least)
+        return Moments(count, mean, variance, least, self.calls + other.calls)
+
+
+def normalisers(model: keras.Model) -> list[Any]:
+    """Return the layers with moving statistics, wherever in the model they lie."""
+    layers = [model, *model._flatten_layers(include_self=False)]
+    return [layer for layer in layers if hasattr(layer, "moving_variance")]
+
+
+@contextlib.contextmanager
+def untouched() -> Iterator[None]:
+    """Undo at the end of a ``with`` statement what passes change: variables and random states."""
+    states = random.getstate(), np.random.get_state()  # noqa: NPY002
+    eager = importlib.import_module("tensorflow.python.eager.context").context()  # no public way
+    drawn = getattr(eager, "_rng", None)
+    drawing = drawn and drawn.getstate()
+    try:
+        with keras.StatelessScope():  # what is assigned to variables stays in it
+            yield
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])  # noqa: NPY002
+        if drawn:
+            drawn.setstate(drawing)
+
+
+@contextlib.contextmanager
+def seen(layers: Iterable[Any], see: See) -> Iterator[None]:
+    """Let `see` stand for the calls of these layers within a ``with`` statement."""
+    layers = list(layers)
+    for layer in layers:
+        vars(layer)["call"] = functools.partial(_seen, see, layer, layer.call)
+    try:
+        yield
+    finally:
+        for layer in layers:
+            del vars(layer)["call"]
+
+
+def _seen(
+    see: See, layer: Any, call: Any, inputs: Any, training: Any = None, mask: Any = None
+) -> Any:
+    return see(layer, call, inputs, training, mask)
+
+
+def moments(layer: Any, inputs: Any, mask: Any = None) -> Moments:
+    """Return the moments of a normaliser's inputs, over all axes but that of its features."""
+    values = tf.cast(inputs, tf.float64)
+    axis = layer.axis if layer.axis >= 0 else layer.axis + len(values.shape)
+    axes = [one for one in range(len(values.shape)) if one != axis]
+    if mask is None:
+        mean, variance = tf.nn.moments(values, axes)
+        count = tf.size(values) // values.shape[axis]
+    else:
+        weights = tf.cast(tf.expand_dims(mask, axis), tf.float64)
+        mean, variance = tf.nn.weighted_moments(values, axes, weights)
+        count = tf.reduce_sum(weights)
+    count = int(count)
+    return Moments(count, mean.numpy(), variance.numpy(), count)
+
+
+def with_moments(layer: Any, call: Any, inputs: Any, mask: Any, known: Moments) -> Any:
+    """Return what a normaliser answers in inference mode with these in place of moving statistics."""
+    mapping = [
+        (variable, tf.cast(value, variable.dtype))
+        for variable, value in (
+            (layer.moving_mean, known.mean),
+            (layer.moving_variance, known.variance),
+        )
+    ]
+    with keras.StatelessScope(state_mapping=mapping):
+        return call(inputs, training=False, **({} if mask is None else {"mask": mask}))
+
+
+def by_batch(model: keras.Model, inputs: Any, noted: dict[int, Moments] | None = None) -> Any:
+    """Return a model's outputs if it normalises by this batch, and is in inference mode otherwise.
+
+    Nothing is dropped, and no noise is added.
+
+    Parameters
+    ----------
+    model : keras.Model
+        The model, within `untouched`.
+    inputs : nest of arrays
+        A batch of what it is called with.
+    noted : dict, optional
+        To which the moments of each normaliser's inputs are added, by its ``id``.
+    """
+
+    def see(layer: Any, call: Any, values: Any, training: Any, mask: Any) -> Any:
+        found = moments(layer, values, mask)
+        if noted is not None:
+            before = noted.get(id(layer))
+            noted[id(layer)] = before.and_also(found) if before else found
+        if not layer.trainable:  # it is in inference mode in training, too
+            return call(values, training=False, **({} if mask is None else {"mask": mask}))
+        return with_moments(layer, call, values, mask, found)
+
+    with seen(normalisers(model), see):
+        return model(inputs, training=False)
+
+
+def with_statistics_of(model: keras.Model, inputs: Any, known: Mapping[int, Moments]) -> Any:
+    """Return a model's outputs in inference mode, with these in place of moving statistics."""
+
+    def see(layer: Any, call: Any, values: Any, training: Any, mask: Any) -> Any:
+        return with_moments(layer, call, values, mask, known[id(layer)])
+
+    with seen([one for one in normalisers(model) if id(one) in known], see):
+        return model(inputs, training=False)

@@ -1,0 +1,410 @@
+"""A check-up names what ails a model, and leaves the model as it was."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import random
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from bn_tutorial import checkup, recalibrate
+from bn_tutorial.bench.findings import illnesses
+from bn_tutorial.cli import main
+from bn_tutorial.networks.backend import keras, tf
+
+from .patients import CLINIC, Patient, healed, images, lag, network, train
+
+layers = keras.layers
+RAW, STANDARD, LABELS = images()
+
+
+def examined(patient: Patient) -> Any:
+    return checkup(patient.model, patient.x, patient.y, **patient.options)
+
+
+@pytest.fixture(scope="module")
+def healthy() -> Patient:
+    return healed(0)
+
+
+# What it finds
+
+
+@pytest.mark.parametrize("case", CLINIC)
+def test_each_patient_of_the_clinic_is_named_first(case: str) -> None:
+    make, kind = CLINIC[case]
+    found = examined(make(3)).findings
+    assert (found[0].kind, found[0].serious) == (kind, True)
+    assert found[0].measured
+    assert found[0].cure
+
+
+def test_a_healthy_model_gets_one_calm_sentence(healthy: Patient) -> None:
+    report = examined(healthy)
+    assert not report.serious
+    assert "is healthy" in str(report)
+    assert report.scores["inference"].accuracy == pytest.approx(
+        report.scores["recalibrated"].accuracy, abs=0.03
+    )
+
+
+def test_a_model_without_normaliser_has_no_finding() -> None:
+    report = checkup(keras.Sequential([keras.Input((4,)), layers.Dense(2)]), np.ones((8, 4)))
+    assert report.findings == []
+    assert "has no batch normalisation" in report.sentence
+
+
+def test_images_of_the_training_make_sure_that_the_data_are_shifted() -> None:
+    model = train(network(), STANDARD, LABELS, epochs=40)
+    found = checkup(model, STANDARD + 1, LABELS, trained_on=STANDARD).findings[0]
+    assert (found.kind, found.sure, found.serious) == ("shifted-data", "certain", True)
+
+
+def frozen_after_compile(model: Any) -> Any:
+    model.layers[1].trainable = False
+    return model
+
+
+def broken(model: Any) -> Any:
+    model.layers[1].moving_variance.assign(np.full(64, np.nan))
+    return model
+
+
+def negative(model: Any) -> Any:
+    model.layers[1].moving_variance.assign(np.linspace(-1, 1, 64))
+    return model
+
+
+def dead(model: Any) -> Any:
+    model.layers[1].beta.assign(np.full(64, -9.0))
+    return model
+
+
+def switched_off(model: Any) -> Any:
+    model.layers[1].gamma.assign(np.where(np.arange(64) < 40, 1e-9, 1.0))
+    return model
+
+
+@pytest.mark.parametrize(
+    ("spoil", "kind"),
+    [
+        (frozen_after_compile, "frozen-mismatch"),
+        (broken, "non-finite"),
+        (negative, "non-finite"),
+        (dead, "dead-features"),
+        (switched_off, "dead-features"),
+    ],
+)
+def test_what_spoils_a_healthy_model_is_named_first(spoil: Callable[[Any], Any], kind: str) -> None:
+    model = spoil(healed(0).model)
+    found = checkup(model, RAW, LABELS).findings[0]
+    assert (found.kind, found.serious) == (kind, True)
+    assert found.layers == (model.layers[1].name,)
+
+
+def test_groups_that_share_batches_and_are_far_apart_are_two_populations(healthy: Patient) -> None:
+    groups = np.arange(len(RAW)) % 2
+    both = RAW + 0.3 * groups[:, None]
+    kinds = [one.kind for one in checkup(healthy.model, both, groups=groups).findings]
+    assert "two-populations" in kinds
+    again = checkup(healthy.model, RAW, groups=groups).findings
+    assert "two-populations" not in [one.kind for one in again]
+
+
+def test_a_ragged_last_batch_is_seen_from_the_number_of_images(healthy: Patient) -> None:
+    kinds = [one.kind for one in checkup(healthy.model, RAW[:129], batch_size=64).findings]
+    assert kinds[0] == "ragged-batch"
+    assert "ragged-batch" not in [one.kind for one in checkup(healthy.model, RAW[:129]).findings]
+
+
+def test_what_is_worth_knowing_is_no_illness() -> None:
+    keras.utils.set_random_seed(0)
+    norm = layers.BatchNormalization(gamma_regularizer="l2")
+    model = keras.Sequential([keras.Input((192,)), layers.Dense(8), norm, layers.Dense(10)])
+    recalibrate(model, STANDARD)
+    report = checkup(model, STANDARD, LABELS)
+    assert {one.kind for one in report.findings} == {"bias-before", "decay"}
+    assert not report.serious
+
+
+# On which models, and from which inputs
+
+
+def convolutional(**options: Any) -> Any:
+    parts = [layers.Conv2D(4, 3), layers.BatchNormalization(**options), layers.ReLU()]
+    return keras.Sequential([keras.Input((8, 8, 3)), *parts, layers.Flatten(), layers.Dense(2)])
+
+
+class Own(keras.Model):
+    """A subclassed model with a normaliser within a layer within a list."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.blocks = [keras.Sequential([layers.Dense(4), layers.BatchNormalization()])]
+        self.head = layers.Dense(2)
+
+    def call(self, inputs: Any) -> Any:  # without a mode of its own
+        for block in self.blocks:
+            inputs = block(inputs)
+        return self.head(inputs)
+
+
+def own() -> Any:
+    model = Own()
+    model(np.zeros((2, 6)))
+    return model
+
+
+def two_inputs() -> Any:
+    inputs = {name: keras.Input((6,), name=name) for name in ("a", "b")}
+    hidden = layers.BatchNormalization()(layers.Add()([*inputs.values()]))
+    return keras.Model(inputs, {"out": layers.Dense(2)(hidden)})
+
+
+def nested() -> Any:
+    inner = keras.Sequential([keras.Input((6,)), layers.Dense(4), layers.BatchNormalization()])
+    inputs = keras.Input((6,))
+    return keras.Model(
+        inputs, layers.Dense(1)(inner(inner(layers.Dense(6)(inputs)) @ np.ones((4, 6))))
+    )
+
+
+def drawn(*shape: int) -> Any:
+    return np.random.default_rng(0).normal(2, 3, shape).astype("float32")
+
+
+MODELS: dict[str, Callable[[], tuple[Any, Any]]] = {
+    "convolutional": lambda: (convolutional(), drawn(64, 8, 8, 3)),
+    "axis 1": lambda: (convolutional(axis=1), drawn(64, 8, 8, 3)),
+    "subclassed": lambda: (own(), drawn(64, 6)),
+    "two inputs": lambda: (two_inputs(), {"a": drawn(64, 6), "b": drawn(64, 6)}),
+    "time distributed": lambda: (
+        keras.Sequential([keras.Input((5, 6)), layers.TimeDistributed(layers.BatchNormalization())]),
+        drawn(64, 5, 6),
+    ),
+    "masked": lambda: (
+        keras.Sequential([keras.Input((5, 6)), layers.Masking(), layers.BatchNormalization()]),
+        drawn(64, 5, 6) * (np.arange(5) < 3)[:, None],
+    ),
+    "mixed precision": lambda: (
+        keras.Sequential(
+            [keras.Input((6,)), layers.Dense(4, dtype="mixed_float16"),
+             layers.BatchNormalization(dtype="mixed_float16"), layers.Dense(2)]
+        ),
+        drawn(64, 6),
+    ),
+    "no scale, no shift": lambda: (
+        keras.Sequential([keras.Input((6,)), layers.BatchNormalization(scale=False, center=False)]),
+        drawn(64, 6),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_new_statistics_are_found_and_fresh_ones_are_healthy(name: str) -> None:
+    model, x = MODELS[name]()
+    assert checkup(model, x).findings[0].kind == "statistics-not-restored"
+    recalibrate(model, x)
+    assert not checkup(model, x).serious
+
+
+def pairs() -> Iterator[tuple[Any, Any]]:
+    for start in range(0, len(RAW), 100):
+        yield RAW[start : start + 100], LABELS[start : start + 100]
+
+
+class Batches(keras.utils.PyDataset):
+    def __len__(self) -> int:
+        return len(RAW) // 100
+
+    def __getitem__(self, index: int) -> tuple[Any, Any]:
+        return [*pairs()][index]
+
+
+@pytest.mark.parametrize(
+    "give",
+    [
+        lambda: (RAW, LABELS),
+        lambda: (RAW.tolist(), LABELS.tolist()),
+        lambda: ([RAW], [LABELS]),
+        lambda: (tf.constant(RAW), tf.constant(LABELS)),
+        lambda: (tf.data.Dataset.from_tensor_slices((RAW, LABELS)).batch(100), None),
+        lambda: (Batches(), None),
+        lambda: (pairs(), None),
+    ],
+    ids=["arrays", "numbers", "lists of arrays", "tensors", "dataset", "PyDataset", "generator"],
+)
+def test_it_takes_what_fit_would_take(give: Callable[[], tuple[Any, Any]]) -> None:
+    patient = lag(0)
+    x, y = give()
+    report = checkup(patient.model, x, y, most=len(RAW))
+    expected = checkup(patient.model, RAW, LABELS, most=len(RAW))
+    assert report.findings[0].kind == expected.findings[0].kind == "lag"
+    assert report.scores["inference"].accuracy == expected.scores["inference"].accuracy
+
+
+def test_one_hot_targets_and_a_loss_of_their_own_will_do(healthy: Patient) -> None:
+    model = keras.models.clone_model(healthy.model)
+    model.set_weights(healthy.model.get_weights())
+    model.compile("sgd", loss=lambda y, scores: keras.ops.mean(keras.ops.abs(y - scores), -1))
+    report = checkup(model, RAW, np.eye(10)[LABELS], most=len(RAW))
+    inside = np.abs(np.eye(10)[LABELS] - model(RAW).numpy()).mean()
+    assert report.scores["inference"].loss == pytest.approx(inside, abs=1e-5)
+    right = np.mean(model(RAW).numpy().argmax(-1) == LABELS)
+    assert report.scores["inference"].accuracy == pytest.approx(right)
+
+
+# Nothing changes
+
+
+def state(model: Any) -> list[Any]:
+    variables = [*model.variables, *model.optimizer.variables]
+    compiled = [model.train_function, model.predict_function, model.compiled, model.losses]
+    # the next numbers that each would draw
+    drawn = [random.getstate(), pickle.dumps(np.random.get_state())]  # noqa: NPY002
+    return [*(one.numpy().tolist() for one in variables), *compiled, *drawn]
+
+
+@pytest.mark.parametrize("case", ["1 lag", "5 training mode"])
+def test_a_check_up_leaves_no_trace(case: str) -> None:
+    patient = CLINIC[case][0](0)
+    patient.model.compile("adam", "sparse_categorical_crossentropy")
+    before = state(patient.model)
+    examined(patient)
+    assert state(patient.model) == before
+    with pytest.raises(ValueError, match="the images do not fit the model"):
+        checkup(patient.model, patient.x[:, :3], patient.y)
+    assert state(patient.model) == before
+    assert not any("call" in vars(layer) for layer in patient.model._flatten_layers())
+
+
+def test_random_numbers_are_drawn_as_if_there_had_been_no_check_up() -> None:
+    inputs = keras.Input((6,))
+    hidden = layers.BatchNormalization()(layers.Dropout(0.5)(inputs))
+    model, x = keras.Model(inputs, layers.Dense(2)(hidden)), drawn(64, 6)
+
+    def draw() -> list[Any]:
+        keras.utils.set_random_seed(7)
+        if examine:
+            checkup(model, x)
+        return [random.random(), np.random.normal(), float(tf.random.normal(())),  # noqa: NPY002
+                float(keras.random.normal(())), model(x, training=True).numpy().tolist()]  # fmt: skip
+
+    examine = False
+    model.layers[1].seed_generator.state.assign([1, 2])
+    expected = draw()
+    model.layers[1].seed_generator.state.assign([1, 2])
+    examine = True
+    assert draw()[:4] == expected[:4]
+
+
+# Mistakes
+
+
+@pytest.mark.parametrize(
+    ("give", "message"),
+    [
+        (lambda model: (model, RAW[:0]), "there are no images"),
+        (lambda model: (model, RAW, LABELS[:9]), "differ in number"),
+        (lambda model: (model, "images"), "the images are a str: give an array"),
+        (lambda model: (model, iter([])), "there are no images"),
+        (lambda model: (model, pairs(), LABELS), "leave y out"),
+        (lambda model: (keras.Sequential([layers.BatchNormalization()]), RAW), "no weights yet"),
+    ],
+)
+def test_a_mistake_gets_one_sentence(
+    healthy: Patient, give: Callable[[Any], tuple[Any, ...]], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        checkup(*give(healthy.model))
+
+
+def test_only_keras_models_are_examined() -> None:
+    with pytest.raises(TypeError, match="needs a Keras model, and this is a int"):
+        checkup(3, RAW)
+
+
+def test_groups_need_a_label_for_each_image(healthy: Patient) -> None:
+    with pytest.raises(ValueError, match="a label for each of them"):
+        checkup(healthy.model, RAW, groups=[1, 2])
+
+
+# How it is told
+
+
+def test_a_report_is_text_html_json_and_a_figure() -> None:
+    report = examined(lag(0))
+    text = str(report)
+    assert text.startswith("The model 'sequential")
+    for part in (
+        "1. lag (serious)",
+        "Measured: on 500 images",
+        "How sure:",
+        "    recalibrate(model",
+    ):
+        assert part in text
+    page = report._repr_html_()
+    assert "<details open>" in page
+    assert "<svg" in page
+    found = json.loads(json.dumps(report.to_dict()))
+    assert found["serious"] is True
+    assert found["findings"][0]["kind"] == "lag"
+    left, right = report.figure().axes
+    assert len(left.patches) == len(right.patches) == 1
+    assert left.patches[0].get_width() == pytest.approx(report.layers[0]["distance"])
+
+
+def test_each_illness_says_all_that_there_is_to_say() -> None:
+    for kind, texts in illnesses().items():
+        assert set(texts) == {"threshold", "sentence", "cure", "link"}, kind
+
+
+def saved(folder: Path, model: Any, **arrays: Any) -> list[str]:
+    model.save(folder / "model.keras")
+    np.savez(folder / "images.npz", **arrays)
+    return ["checkup", str(folder / "model.keras"), str(folder / "images.npz")]
+
+
+@pytest.mark.filterwarnings("ignore:__array__:DeprecationWarning")  # in Keras, when it saves
+def test_the_command_line_says_by_its_status_what_was_found(tmp_path: Path) -> None:
+    run = CliRunner()
+    patient = lag(0)
+    command = saved(tmp_path, patient.model, x=RAW, y=LABELS)
+    result = run.invoke(main, [*command, "--json", str(tmp_path / "report.json")])
+    assert result.exit_code == 1, result.output
+    assert "1. lag (serious)" in result.output
+    assert json.loads((tmp_path / "report.json").read_text())["findings"][0]["kind"] == "lag"
+    recalibrate(patient.model, RAW)
+    result = run.invoke(main, saved(tmp_path, patient.model, images=RAW))
+    assert result.exit_code == 0, result.output
+
+
+@pytest.mark.filterwarnings("ignore:__array__:DeprecationWarning")  # in Keras, when it saves
+def test_the_command_line_refuses_with_a_sentence(tmp_path: Path, healthy: Patient) -> None:
+    model, file = saved(tmp_path, healthy.model, x=RAW)[1:]
+    twist = keras.Sequential(
+        [keras.Input((192,)), layers.Lambda(lambda x: x), layers.BatchNormalization()]
+    )
+    twist.save(tmp_path / "twist.keras")
+    (tmp_path / "text.npz").write_text("no arrays")
+    np.savez(tmp_path / "small.npz", x=RAW[:, :3])
+    cases = {
+        (str(tmp_path / "none.keras"), file): "there is no file",
+        (model, str(tmp_path / "none.npz")): "there is no file",
+        (model, str(tmp_path / "text.npz")): "cannot be read as .npz or .npy",
+        (model, str(tmp_path / "small.npz")): "the images do not fit the model",
+        (file, file): "cannot be loaded as a Keras model",
+        (str(tmp_path / "twist.keras"), file): "if you trust it, add --unsafe",
+    }
+    for arguments, message in cases.items():
+        result = CliRunner().invoke(main, ["checkup", *arguments])
+        assert result.exit_code == 2, arguments
+        assert message in result.output
+    trusted = ["checkup", str(tmp_path / "twist.keras"), file, "--unsafe"]
+    assert CliRunner().invoke(main, trusted).exit_code == 1  # new statistics
