@@ -29,6 +29,8 @@ Array = NDArray[Any]
 TOGETHER = 128
 #: So many images are enough to see what companions do.
 COMPANIONS = 320
+#: Sizes of batches that are tried where it is not known, and the statistics look as if they mattered.
+GUESSED = [10, 20, 50]
 
 
 @dataclasses.dataclass
@@ -195,8 +197,6 @@ def examine(model: Any, data: Fed, batch_size: int | None = None) -> Exam:
     if batch_size is None:
         batch_size = collections.Counter(data.sizes or (32,)).most_common(1)[0][0]
     norms, every = normalisers(model), np.arange(len(data))
-    few = every[: max(COMPANIONS // batch_size, 1) * batch_size]
-    mixed = np.random.default_rng(0).permutation(len(data))[: len(few)]
     watched, noted = _Watched(norms), dict[int, Moments]()
     with untouched():
         try:
@@ -207,9 +207,13 @@ def examine(model: Any, data: Fed, batch_size: int | None = None) -> Exam:
             answer = functools.partial(with_statistics_of, known=known)
             answers["recalibrated"] = _outputs(answer, model, data, every)
             scores = {name: score(model, data, every, found) for name, found in answers.items()}
-            for name, order in (("batch", few), ("mixed", mixed)):
-                found = _outputs(by_batch, model, data, order, batch_size)
-                scores[name] = score(model, data, order, found)
+            sizes = [batch_size]
+            if not given and not data.sizes and _narrow(norms, noted):
+                sizes += GUESSED
+            tried = [_with_companions(model, data, size) for size in sizes]
+            lost = [(one.accuracy or 0) - (other.accuracy or 0) for one, other in tried]
+            batch_size = sizes[int(np.argmax(lost))]
+            scores["batch"], scores["mixed"] = tried[int(np.argmax(lost))]
             watched.plainly(model, data.at(every[:32]))
         except (TypeError, ValueError, tf.errors.OpError) as error:
             raise misfit(error) from error
@@ -275,6 +279,26 @@ class _Watched:
             norm, name, moving, population, self.by_batch[key], idle, self.least[key],
             self.top[key], self.bottom[key],
         )  # fmt: skip
+
+
+def _narrow(norms: Sequence[Any], noted: Mapping[int, Moments]) -> bool:
+    """Return whether moving variances are small beside the population's, as if batches were all alike."""
+    pairs = [
+        (norm.moving_variance.numpy(), noted[id(norm)].variance)
+        for norm in norms
+        if id(norm) in noted
+    ]
+    return any(np.median(moving / np.maximum(whole, 1e-12)) < 0.5 for moving, whole in pairs)
+
+
+def _with_companions(model: Any, data: Fed, size: int) -> tuple[Score, Score]:
+    """Return how well images are answered that are normalised by batches in their order, and mixed."""
+    few = np.arange(len(data))[: max(COMPANIONS // size, 1) * size]
+    orders = few, np.random.default_rng(0).permutation(few)
+    one, other = (
+        score(model, data, order, _outputs(by_batch, model, data, order, size)) for order in orders
+    )
+    return one, other
 
 
 def _parts(order: Array, size: int) -> Iterator[Array]:

@@ -24,7 +24,7 @@ SMALL, LOW = 0.8, 20
 #: A γ of less than this share of its layer's largest switches a feature off.
 OFF = 1e-3
 #: What companions give away, in accuracy.
-LEAK = 0.1
+LEAK = 0.08
 #: So far apart, in standard deviations, two groups have statistics of their own.
 APART = 0.5
 STATISTICS = (

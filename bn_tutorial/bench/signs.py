@@ -31,6 +31,8 @@ def findings(
     found = [*_not_finite(exam), *_training_mode(exam)]
     if not found:  # these two explain whatever else the statistics show
         leaks, off = [*_leak(exam)], [*statistics(exam, trained_on or {})]
+        if leaks:  # batches of a kind have narrow statistics, too
+            off = [one for one in off if one.serious]
         found = [*_batches(exam), *_small_variance(exam)]
         found += off + leaks if costs_more(exam) else leaks + off
     found += _populations(exam, groups or [])
