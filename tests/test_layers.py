@@ -331,3 +331,24 @@ def test_a_model_with_noise_survives_saving(tmp_path: Path) -> None:
     (loaded,) = keras.saving.load_model(tmp_path / "model.keras").layers
     assert loaded.get_config() == layer.get_config()
     np.testing.assert_array_equal(loaded(numbers(12, 5)), layer(numbers(12, 5)))
+
+
+def test_a_mask_hides_values_from_the_statistics_of_a_ghost() -> None:
+    values = np.random.default_rng(0).normal(3, 2, (8, 5, 2)).astype("float32")
+    mask = np.tile(np.arange(5) < 3, (8, 1))
+    layer = GhostBatchNormalization(size=4, momentum=0.0)
+    outputs = layer(values, training=True, mask=mask)[:, :3].numpy().reshape(2, 12, 2)
+    np.testing.assert_allclose(outputs.mean(1), 0, atol=1e-4)
+    np.testing.assert_allclose(outputs.std(1), 1, atol=1e-2)
+    shown = values[:, :3].reshape(2, 12, 2)
+    np.testing.assert_allclose(layer.moving_mean, shown.mean(1).mean(0), rtol=1e-4)
+    np.testing.assert_allclose(layer.moving_variance, shown.var(1).mean(0), rtol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "mixed_float16"])
+def test_ghosts_compute_in_other_dtypes(dtype: str) -> None:
+    values = np.random.default_rng(0).normal(3, 2, (8, 2))
+    layer = GhostBatchNormalization(size=4, dtype=dtype)
+    outputs = np.asarray(layer(values, training=True), float).reshape(2, 4, 2)
+    np.testing.assert_allclose(outputs.mean(1), 0, atol=1e-2)
+    assert layer.compute_dtype == str(layer(values, training=True).dtype.name)

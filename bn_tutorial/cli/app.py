@@ -45,7 +45,7 @@ class _Group(click.Group):
             except click.ClickException as error:
                 output.complain("Error", error.format_message())
                 status = 2
-            except settings.StorageError as error:
+            except (settings.StorageError, settings.BackendError) as error:
                 output.complain("Error", error)
                 status = 2
         sys.exit(status)

@@ -15,6 +15,8 @@ import tempfile
 from collections.abc import Iterator
 from importlib import metadata
 
+from bn_tutorial.settings import BackendError
+
 _CHATTER = re.compile(
     r"^[IW]\d{4} "  # notes and warnings in the format of TensorFlow's logger
     r"|^WARNING: All log messages before absl::InitializeLog"
@@ -42,7 +44,11 @@ def _without_chatter() -> Iterator[None]:
 
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+if os.environ.setdefault("KERAS_BACKEND", "tensorflow") != "tensorflow":
+    raise BackendError(
+        f"bn_tutorial computes with TensorFlow, and KERAS_BACKEND says {os.environ['KERAS_BACKEND']!r}: "
+        "unset it, or say tensorflow."
+    )
 #: A run is computed by one core, on every machine, so its bits do not depend on their number.
 _WANTED = int(os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1"))
 with _without_chatter():
@@ -76,4 +82,24 @@ def versions() -> dict[str, str]:
     return {name: metadata.version(name) for name in ("keras", "tensorflow", "numpy")}
 
 
-__all__ = ["GPUS", "THREADS", "device", "keras", "tf", "versions"]
+@contextlib.contextmanager
+def usual() -> Iterator[None]:
+    """Let Keras's global settings be the usual ones within a ``with`` statement.
+
+    A recipe says all that decides how a network is trained; what a user's ``keras.json`` says of the
+    order of axes, or a policy of dtypes for other models, does not.
+    """
+    config = keras.config
+    kept = config.image_data_format(), config.floatx(), config.dtype_policy()
+    config.set_image_data_format("channels_last")
+    config.set_floatx("float32")
+    config.set_dtype_policy("float32")
+    try:
+        yield
+    finally:
+        config.set_image_data_format(kept[0])
+        config.set_floatx(kept[1])
+        config.set_dtype_policy(kept[2])
+
+
+__all__ = ["GPUS", "THREADS", "device", "keras", "tf", "usual", "versions"]

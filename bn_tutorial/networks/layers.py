@@ -88,20 +88,17 @@ class GhostBatchNormalization(keras.layers.BatchNormalization):
         """
         if not (training and self.trainable) or self.size is None:
             return super().call(inputs, training=training, mask=mask)
-        count = inputs.shape[0]
+        count, dtype = inputs.shape[0], keras.backend.result_type(inputs.dtype, "float32")
         if count is None:
             raise ValueError(
                 "ghost batch normalisation needs a fixed batch size: "
                 "give the model an Input with batch_size=…"
             )
-        whole = count - count % self.size
-        parts = [ops.reshape(inputs[:whole], (-1, self.size, *inputs.shape[1:]))]
-        if whole < count:
-            parts.append(inputs[None, whole:])
+        seen = None if mask is None else self._ghosts(ops.cast(mask[..., None], dtype))
         outputs, mean, variance = [], 0.0, 0.0
-        for part in parts:  # shape (ghosts, images of a ghost, ..., features)
-            part = ops.cast(part, "float32")
-            moments = ops.moments(part, axes=tuple(range(1, part.ndim - 1)), keepdims=True)
+        for index, part in enumerate(self._ghosts(inputs)):
+            part = ops.cast(part, dtype)
+            moments = _moments(part, seen and seen[index])
             scale = ops.rsqrt(moments[1] + self.epsilon)
             scale = scale * self.gamma if self.scale else scale
             shift = self.beta if self.center else 0.0
@@ -114,9 +111,28 @@ class GhostBatchNormalization(keras.layers.BatchNormalization):
             moving.assign(moving * self.momentum + batch * (1.0 - self.momentum))
         return ops.cast(ops.concatenate(outputs, axis=0), self.compute_dtype)
 
+    def _ghosts(self, values: Any) -> list[Any]:
+        """Return ghosts of equal size, and a smaller last one: (ghosts, images, ..., features)."""
+        count, size = values.shape[0], self.size
+        whole = count - count % size
+        parts = [ops.reshape(values[:whole], (-1, size, *values.shape[1:]))]
+        return [*parts, values[None, whole:]] if whole < count else parts
+
     def get_config(self) -> dict[str, Any]:
         """Return what is needed to build the layer anew."""
         return {**super().get_config(), "size": self.size}
+
+
+def _moments(part: Any, seen: Any) -> tuple[Any, Any]:
+    """Return mean and variance of each ghost, of what a mask lets be seen."""
+    axes = tuple(range(1, part.ndim - 1))
+    if seen is None:
+        mean, variance = ops.moments(part, axes=axes, keepdims=True)
+        return mean, variance
+    seen = ops.broadcast_to(seen, part.shape)
+    count = ops.maximum(ops.sum(seen, axes, keepdims=True), 1)
+    mean = ops.sum(seen * part, axes, keepdims=True) / count
+    return mean, ops.sum(seen * (part - mean) ** 2, axes, keepdims=True) / count
 
 
 class _Noise(keras.layers.Layer):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 from typing import Any
 
-from bn_tutorial.networks.backend import keras
+from bn_tutorial.networks.backend import keras, usual
 from bn_tutorial.networks.layers import normalization
 from bn_tutorial.networks.recurrent import SMALL_SCALE, ProjectedGRU
 from bn_tutorial.recipe import NORMALISERS, Recipe
@@ -48,7 +48,9 @@ def build(
         Takes images of shape (n, rows, columns, colours), float32, and gives class probabilities of shape
         (n, classes).
     """
-    return keras.Sequential([keras.layers.Input(shape), *_layers(recipe, seed, shape, classes)])
+    with usual():
+        layers = _layers(recipe, seed, shape, classes)
+        return keras.Sequential([keras.layers.Input(shape), *layers])
 
 
 def initial_values(recipe: Recipe, seed: int, model: keras.Sequential) -> list[tuple[Any, Any]]:

@@ -74,13 +74,16 @@ def train_together(
 
 
 def _histories(tasks: Sequence[Task], bench: Workbench, tell: Tell) -> list[History]:
+    from bn_tutorial.networks.backend import usual
+
     one, seeds = tasks[0], [task.seed for task in tasks]
     bench.turn_to(one.engine)
-    if len(tasks) == 1:
-        return [rows.collect(_told(one.engine(bench, one.recipe, one.seed), tell))]
-    found = lockstep.fit_together(bench, one.recipe, seeds)
-    histories = rows.collect_each(_told(found, tell), seeds)
-    return [histories[seed] for seed in seeds]
+    with usual():
+        if len(tasks) == 1:
+            return [rows.collect(_told(one.engine(bench, one.recipe, one.seed), tell))]
+        found = lockstep.fit_together(bench, one.recipe, seeds)
+        histories = rows.collect_each(_told(found, tell), seeds)
+        return [histories[seed] for seed in seeds]
 
 
 def _told(found: Iterable[T], tell: Tell) -> Iterator[T]:
