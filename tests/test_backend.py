@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -58,7 +58,7 @@ def test_another_backend_is_refused_with_a_sentence(backend: str) -> None:
 
 @pytest.mark.parametrize("model", ["mlp", "cnn"])
 def test_a_recipe_is_trained_alike_whatever_keras_is_set_to(
-    tiny: Dataset, tmp_path: Path, model: str
+    tiny: Dataset, tmp_path: Path, model: Literal["mlp", "cnn"]
 ) -> None:
     recipe = Recipe(model=model, norm="batch", width=4, epochs=1, batch_size=10)
 

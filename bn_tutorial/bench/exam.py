@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from bn_tutorial.bench.scores import Score, first, score
 from bn_tutorial.networks.backend import keras, tf
-from bn_tutorial.networks.feeding import Fed, misfit
+from bn_tutorial.networks.feeding import Fed, misfit, spread
 from bn_tutorial.networks.passes import (
     Moments,
     by_batch,
@@ -25,8 +25,9 @@ from bn_tutorial.networks.passes import (
 
 Array = NDArray[Any]
 
-#: Images that pass at once where nothing depends on who passes together.
-TOGETHER = 128
+#: So many bytes may pass at once; of images that take more than the second on their way, in a large
+#: model, so many are looked at.
+MEMORY, LARGE, FEW = 8e8, 2e7, 200
 #: So many images are enough to see what companions do.
 COMPANIONS = 320
 #: Sizes of batches that are tried where it is not known, and the statistics look as if they mattered.
@@ -196,16 +197,21 @@ def examine(model: Any, data: Fed, batch_size: int | None = None) -> Exam:
     given = batch_size is not None
     if batch_size is None:
         batch_size = collections.Counter(data.sizes or (32,)).most_common(1)[0][0]
-    norms, every = normalisers(model), np.arange(len(data))
+    norms = normalisers(model)
     watched, noted = _Watched(norms), dict[int, Moments]()
     with untouched():
         try:
-            answers = {"inference": _outputs(watched, model, data, every)}
-            for part in _parts(every, max(batch_size, 256)):
+            watched(model, data.at(np.arange(min(len(data), 8))))
+            size = int(np.clip(MEMORY // max(watched.size, 1), 8, 256))
+            data = spread(data, FEW) if watched.size > LARGE else data
+            every = np.arange(len(data))
+            answers = {"inference": _outputs(watched, model, data, every, size)}
+            # sorted images would normalise each other in another way
+            for part in _parts(np.random.default_rng(0).permutation(every), size):
                 by_batch(model, data.at(part), noted)
             known = {key: one for key, one in noted.items() if np.isfinite(one.mean).all()}
             answer = functools.partial(with_statistics_of, known=known)
-            answers["recalibrated"] = _outputs(answer, model, data, every)
+            answers["recalibrated"] = _outputs(answer, model, data, every, size)
             scores = {name: score(model, data, every, found) for name, found in answers.items()}
             sizes = [batch_size]
             if not given and not data.sizes and _narrow(norms, noted):
@@ -237,8 +243,10 @@ class _Watched:
         self.in_training = dict[int, bool]()
         self.least = dict[int, int]()
         self.top, self.bottom = dict[int, Array](), dict[int, Array]()
+        self.size = 0.0  # the bytes that an image takes on its way, roughly
 
     def __call__(self, model: Any, inputs: Any) -> Any:
+        self.size = 0
         with seen(self.norms, self._see):
             return model(inputs, training=False)
 
@@ -247,6 +255,9 @@ class _Watched:
         key, shape = id(layer), inputs.shape
         self.by_batch[key] |= training is True and bool(layer.trainable)
         values = int(np.prod(shape[1:])) // shape[layer.axis]
+        self.size += (
+            4 * 4 * values * shape[layer.axis]
+        )  # before, behind, and what is between layers
         self.least[key] = min(values, self.least.get(key, values))
         axis = layer.axis % len(shape)
         axes = [one for one in range(len(shape)) if one != axis]
@@ -306,7 +317,7 @@ def _parts(order: Array, size: int) -> Iterator[Array]:
         yield order[start : start + size]
 
 
-def _outputs(answer: Any, model: Any, data: Fed, order: Array, size: int = TOGETHER) -> Any:
+def _outputs(answer: Any, model: Any, data: Fed, order: Array, size: int) -> Any:
     """Return a model's outputs for these images, a nest of arrays."""
     found = [answer(model, data.at(part)) for part in _parts(order, size)]
     return keras.tree.map_structure(

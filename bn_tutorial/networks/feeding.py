@@ -158,13 +158,18 @@ def _sliced(model: keras.Model, x: Any, y: Any, most: int | None) -> Fed:
         targets = _array(y)
     found = _checked(Fed(inputs, targets))
     found = dataclasses.replace(found, total=len(found), rows=np.arange(len(found)))
-    if most is None or len(found) <= most:
+    return found if most is None else spread(found, most)
+
+
+def spread(found: Fed, most: int) -> Fed:
+    """Return at most so many of some examples: whole stretches, in which neighbours stay neighbours."""
+    if len(found) <= most:
         return found
-    # whole stretches in their order, so that neighbours stay neighbours
     stretch = min(most, 100)
     starts = np.linspace(0, len(found) - stretch, max(most // stretch, 1)).astype(int)
     at = (starts[:, None] + np.arange(stretch)).ravel()
-    return Fed(found.at(at), found.answers(at), total=len(found), rows=at)
+    rows = None if found.rows is None else found.rows[at]
+    return dataclasses.replace(found, inputs=found.at(at), targets=found.answers(at), rows=rows)
 
 
 def _has_several(model: keras.Model, x: Any) -> bool:

@@ -15,6 +15,9 @@ from numpy.typing import NDArray
 
 from bn_tutorial.networks.backend import keras, tf
 
+#: Up to so many values are averaged in 64 bits.
+EXACT = 2**20
+
 #: What stands for a normaliser's call: is given the layer, its own call, inputs, mode and mask.
 See = Callable[[Any, Callable[..., Any], Any, Any, Any], Any]
 
@@ -100,18 +103,19 @@ def _seen(
 
 def moments(layer: Any, inputs: Any, mask: Any = None) -> Moments:
     """Return the moments of a normaliser's inputs, over all axes but that of its features."""
-    values = tf.cast(inputs, tf.float64)
+    large = tf.size(inputs) > EXACT  # of many values, 32 bits tell as much as anybody needs
+    values = tf.cast(inputs, tf.float32 if large else tf.float64)
     axis = layer.axis if layer.axis >= 0 else layer.axis + len(values.shape)
     axes = [one for one in range(len(values.shape)) if one != axis]
     if mask is None:
         mean, variance = tf.nn.moments(values, axes)
         count = tf.size(values) // values.shape[axis]
     else:
-        weights = tf.cast(tf.expand_dims(mask, axis), tf.float64)
+        weights = tf.cast(tf.expand_dims(mask, axis), values.dtype)
         mean, variance = tf.nn.weighted_moments(values, axes, weights)
         count = tf.reduce_sum(weights)
     count = int(count)
-    return Moments(count, mean.numpy(), variance.numpy(), count)
+    return Moments(count, mean.numpy().astype(float), variance.numpy().astype(float), count)
 
 
 def with_moments(layer: Any, call: Any, inputs: Any, mask: Any, known: Moments) -> Any:
