@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib
 import json
@@ -215,6 +216,7 @@ def stand_in_for_backend() -> None:
     backend.tf = None
     backend.keras = Names()
     backend.device = lambda: "cpu"
+    backend.usual = contextlib.nullcontext
     backend.versions = lambda: {
         name: metadata.version(name) for name in ("keras", "tensorflow", "numpy")
     }

@@ -10,6 +10,7 @@ import contextlib
 import os
 import pickle
 import signal
+import sys
 import threading
 import time
 import traceback
@@ -74,16 +75,20 @@ def train_together(
 
 
 def _histories(tasks: Sequence[Task], bench: Workbench, tell: Tell) -> list[History]:
-    from bn_tutorial.networks.backend import usual
-
     one, seeds = tasks[0], [task.seed for task in tasks]
     bench.turn_to(one.engine)
-    with usual():
+    with _as_usual():
         if len(tasks) == 1:
             return [rows.collect(_told(one.engine(bench, one.recipe, one.seed), tell))]
         found = lockstep.fit_together(bench, one.recipe, seeds)
         histories = rows.collect_each(_told(found, tell), seeds)
         return [histories[seed] for seed in seeds]
+
+
+def _as_usual() -> contextlib.AbstractContextManager[None]:
+    """Let Keras's global settings be the usual ones, if an engine has loaded it."""
+    loaded = sys.modules.get("bn_tutorial.networks.backend")
+    return loaded.usual() if loaded else contextlib.nullcontext()
 
 
 def _told(found: Iterable[T], tell: Tell) -> Iterator[T]:
