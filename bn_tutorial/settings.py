@@ -34,7 +34,14 @@ class BackendError(ImportError):
 def home() -> Path:
     """Return the storage folder (it need not exist yet)."""
     named = os.environ.get("BN_TUTORIAL_HOME")
-    return Path(named).expanduser() if named else user_cache_path("bn_tutorial", appauthor=False)
+    try:
+        return (
+            Path(named).expanduser() if named else user_cache_path("bn_tutorial", appauthor=False)
+        )
+    except RuntimeError as error:
+        raise StorageError(
+            f"there is no home folder ({str(error).rstrip('.')}): name a folder in BN_TUTORIAL_HOME."
+        ) from error
 
 
 def write(path: Path, fill: Callable[[BinaryIO], object]) -> None:

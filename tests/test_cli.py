@@ -595,3 +595,39 @@ def test_bench_hands_on_its_options(benched: dict[str, Any]) -> None:
     args = "bench --source sample --batch-size 8 --batch-size 16 --epochs 2 --norm batch"
     assert invoke(*args.split()).exit_code == 0
     assert benched == {"batch_sizes": [8, 16], "epochs": 2, "norms": [None, "batch"]}
+
+
+def run_in(encoding: str, *arguments: str, shell: str = "") -> subprocess.CompletedProcess[bytes]:
+    """Run the command in a process of its own, whose terminal has another encoding."""
+    command = [sys.executable, "-m", "bn_tutorial.cli", *arguments]
+    environment = os.environ | {"PYTHONIOENCODING": encoding}
+    if shell:
+        command = ["bash", "-c", f'"$@" {shell}', "bash", *command]
+    return subprocess.run(command, env=environment, capture_output=True, check=False)
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "ascii"])
+def test_a_terminal_that_lacks_letters_gets_question_marks(encoding: str) -> None:
+    result = run_in(encoding, "train", "--help")
+    assert (result.returncode, result.stderr) == (0, b"")
+
+
+def test_results_are_saved_before_they_are_printed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def fail(*_: object) -> None:
+        raise UnicodeEncodeError("ascii", "×", 0, 1, "not in range")
+
+    monkeypatch.setattr(sweep, "train", lambda *_, **__: Runs([fake_run(Recipe(), 0)]))
+    monkeypatch.setattr("bn_tutorial.cli.output.show", fail)
+    CliRunner().invoke(
+        cli.main, ["train", "--source", "sample", "--csv", str(tmp_path / "runs.csv")]
+    )
+    assert "val_accuracy" in (tmp_path / "runs.csv").read_text("utf-8")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="shells of Windows have another way to close it")
+def test_without_a_standard_error_the_command_works() -> None:
+    result = run_in("utf-8", "train", "--source", "sample", "--epochs", "1", shell="2>&-")
+    assert result.returncode == 0
+    assert "epochs 1" in result.stdout.decode()

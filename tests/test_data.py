@@ -1045,3 +1045,25 @@ def test_real_npm_package(monkeypatch: pytest.MonkeyPatch) -> None:
             firsts = x[np.flatnonzero(y == label)[:each]]
             ours = getattr(sample, f"x_{part}")[getattr(sample, f"y_{part}") == label]
             np.testing.assert_array_equal(ours, firsts)
+
+
+@pytest.mark.parametrize("name", ["~nosuch/archive", 300 * "a"], ids=["nobody's home", "long"])
+def test_an_impossible_path_gets_a_sentence(name: str) -> None:
+    with pytest.raises(DataError, match=r"cannot be used .*: name the official CIFAR-10 archive"):
+        load_cifar10(name)
+
+
+def test_a_path_that_may_not_be_entered_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path, **_: object) -> bool:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setenv(sources.VARIABLE, "/somewhere/locked")
+    monkeypatch.setattr(Path, "exists", refuse)
+    with pytest.raises(DataError, match=r"cannot be used .Permission denied.: name the official"):
+        sources.load("path")
+
+
+def test_without_a_home_the_store_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BN_TUTORIAL_HOME", "~nosuch/y")
+    with pytest.raises(DataError, match=r"the local store cannot be read .there is no home folder"):
+        load_cifar10("store")

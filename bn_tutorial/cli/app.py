@@ -36,6 +36,7 @@ class _Group(click.Group):
         **extra: Any,
     ) -> Any:
         """Run a command and end the process, whatever `standalone_mode` says."""
+        output.be_legible()
         with warnings.catch_warnings():
             warnings.showwarning = lambda message, *_, **__: output.complain("Warning", message)
             try:
@@ -198,7 +199,6 @@ def train(
     cluster = executors.dask(dask) if dask else contextlib.nullcontext()
     with output.users_errors(executors.WorkerError), cluster as executor:
         runs = sweep.train(wanted, images, range(seeds), workers=workers, executor=executor)
-    output.show(output.outcomes(runs))
     frame = runs.frame()
     if csv_file:
         flat = frame.assign(norm_options=frame["norm_options"].map(json.dumps))
@@ -207,6 +207,7 @@ def train(
         output.write(
             json_file, frame.to_json(orient="records", indent=1, double_precision=15) + "\n"
         )
+    output.show(output.outcomes(runs))
 
 
 # What is stored.
@@ -339,6 +340,6 @@ def bench(
         norms=dict.fromkeys([None, norm]),
         report=lambda line: click.echo(line, err=True),
     )
-    output.show(benchmark.table(result))
     if json_file:
         output.write(json_file, json.dumps(result.asdict(), indent=1) + "\n")
+    output.show(benchmark.table(result))

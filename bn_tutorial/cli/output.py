@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -19,6 +20,13 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from bn_tutorial.training.runs import Run, Runs
+
+
+def be_legible() -> None:
+    """Write a question mark for a letter that a terminal's encoding lacks, rather than fail."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a closed one is None
+            stream.reconfigure(errors="replace")
 
 
 def complain(kind: str, message: object) -> None:

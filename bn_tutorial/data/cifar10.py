@@ -121,7 +121,7 @@ def source_of(data: Dataset) -> str | None:
     not in the store.
     """
     name = {DIGEST: "store", sample.SHA256[:16]: "sample"}.get(data.digest)
-    return None if name == "store" and not store_path().exists() else name
+    return None if name == "store" and not os.path.exists(store_path()) else name  # noqa: PTH110 (Path's raises an error where it may not look)
 
 
 def store_path() -> Path:
@@ -130,8 +130,8 @@ def store_path() -> Path:
 
 
 def _from_store() -> tuple[formats.Records, str]:
-    path = store_path()
     try:
+        path = store_path()
         with path.open("rb") as file, np.load(file, allow_pickle=False) as held:
             records = formats.verified({name: held[name] for name in formats.OFFICIAL_MD5})
     except (FileNotFoundError, NotADirectoryError):
@@ -140,7 +140,7 @@ def _from_store() -> tuple[formats.Records, str]:
         ) from None
     except OSError as error:
         raise DataError(
-            f"the local store cannot be read ({error.strerror or error}): "
+            f"the local store cannot be read ({(error.strerror or str(error)).rstrip('.')}): "
             "name a readable folder in BN_TUTORIAL_HOME."
         ) from error
     except formats.UNREADABLE as error:

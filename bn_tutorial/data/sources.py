@@ -65,9 +65,14 @@ def _from_variable() -> tuple[Records, str]:
 
 
 def _from_path(path: Path, named_where: str = "") -> tuple[Records, str]:
-    path = path.expanduser()
     advice = "name the official CIFAR-10 archive or its unpacked folder"
-    if not path.exists():
+    try:
+        path = path.expanduser()
+        exists = path.exists()
+    except (OSError, RuntimeError) as error:  # a folder that may not be entered, nobody's home
+        why = getattr(error, "strerror", None) or error
+        raise DataError(f"{path}{named_where} cannot be used ({why}): {advice}.") from error
+    if not exists:
         if not named_where:
             advice += f", or one of the sources {', '.join(SOURCES)}"
         raise DataError(f"{path}{named_where} does not exist: {advice}.")
@@ -128,7 +133,7 @@ def _npm_pack(folder: Path) -> Path:
 
 def _from_keras() -> tuple[Records, str]:
     """Take the copy that `keras.datasets` keeps, or fetch the archive from where Keras would."""
-    kept = Path(os.environ.get("KERAS_HOME") or "~/.keras", "datasets").expanduser()
+    kept = Path(os.path.expanduser(os.environ.get("KERAS_HOME") or "~/.keras"), "datasets")  # noqa: PTH111 (Path's raises an error where nobody is at home)
     for name in ("cifar-10-batches-py-target/cifar-10-batches-py", "cifar-10-batches-py"):
         with contextlib.suppress(*UNREADABLE):  # damaged or absent: the origin has it
             return verified(parse(files(kept / name))), "keras.datasets.cifar10"

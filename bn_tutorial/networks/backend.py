@@ -28,8 +28,13 @@ _CHATTER = re.compile(
 @contextlib.contextmanager
 def _without_chatter() -> Iterator[None]:
     """Hold back what native code writes to stderr; pass on what is not chatter."""
-    sys.stderr.flush()
-    kept = os.dup(2)
+    if sys.stderr:
+        sys.stderr.flush()
+    try:
+        kept = os.dup(2)
+    except OSError:  # it is closed
+        yield
+        return
     with tempfile.TemporaryFile() as buffer:
         os.dup2(buffer.fileno(), 2)
         try:
@@ -39,7 +44,7 @@ def _without_chatter() -> Iterator[None]:
             os.close(kept)
             buffer.seek(0)
             for line in buffer.read().decode(errors="replace").splitlines(keepends=True):
-                if not _CHATTER.search(line):
+                if sys.stderr and not _CHATTER.search(line):
                     sys.stderr.write(line)
 
 

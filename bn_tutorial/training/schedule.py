@@ -66,7 +66,7 @@ def usual_workers() -> int:
 def _limit(name: str) -> str:
     """Return what a Linux control group says, or nothing."""
     try:
-        return Path("/sys/fs/cgroup", name).read_text().strip()
+        return Path("/sys/fs/cgroup", name).read_text("utf-8").strip()
     except OSError:
         return ""
 

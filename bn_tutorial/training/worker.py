@@ -277,7 +277,7 @@ def _portable(error: BaseException) -> BaseException:
 def memory() -> int:
     """Return how many bytes of memory are this process's own; 0 where the system does not tell."""
     try:
-        _, resident, shared, *_ = map(int, Path("/proc/self/statm").read_text().split())
+        _, resident, shared, *_ = map(int, Path("/proc/self/statm").read_text("utf-8").split())
         return (resident - shared) * os.sysconf("SC_PAGE_SIZE")
     except OSError:
         return 0
