@@ -3,7 +3,7 @@
 import os
 import sys
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from filelock import FileLock, Timeout
 from sphinx.errors import ConfigError
@@ -70,6 +70,8 @@ html_baseurl = (
 )
 myst_substitutions = {
     "install": f"`pip install {html_baseurl}{bn_downloads.WHEEL}`",
+    "checkup_in_colab": f"[Open it in Colab]({bn_downloads.COLAB}"
+    f"{quote(html_baseurl + bn_downloads.CHECKUP)})",
     "source": f'<a href="{bn_downloads.SOURCE}" download>The source</a>',
 }
 DIGEST = bn_pages.digest(PROFILE.name, DATA.digest)

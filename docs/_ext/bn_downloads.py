@@ -12,7 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from urllib.parse import quote
 
-from bn_evidence import experiment
+from bn_evidence import experiment, render
 from bn_figures import read
 from docutils import nodes
 from packaging.requirements import Requirement
@@ -28,6 +28,7 @@ SOURCE = f"_static/wheels/bn_tutorial-{bn_tutorial.__version__}.tar.gz"
 _NAMED = re.compile(r"(?s)(?:---\n.*?\n---\n\s*)?\((?P<name>[\w-]+)\)=\n# (?P<title>[^\n]+)")
 _HERE = "[This page on the site, with its figures"
 _REFERENCE = re.compile(r"`([\w.-]+)`")
+CHECKUP = "_static/checkup.ipynb"
 COLAB = "https://colab.research.google.com/#fileId="
 
 
@@ -163,8 +164,18 @@ def build_wheel(app: Sphinx, exception: Exception | None) -> None:
         subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
 
 
+def write_checkup(app: Sphinx, exception: Exception | None) -> None:
+    """Put the notebook that examines a reader's own model beside the pages."""
+    if exception is None and app.builder.format == "html":
+        base = app.config.html_baseurl
+        page = f"{base}practice/checkup.html"
+        notebook = render("checkup.ipynb", wheel=f"{base}{WHEEL}", page=page)
+        Path(app.outdir, CHECKUP).write_text(notebook, "utf-8")
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("builder-inited", finish_downloads, priority=900)  # after sphinx-gallery
     app.connect("doctree-read", offer_downloads, priority=900)  # after their addresses were found
     app.connect("build-finished", build_wheel)
+    app.connect("build-finished", write_checkup)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -3,8 +3,10 @@
 import json
 import re
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urldefrag, urlsplit
 
+import nbformat
 import numpy as np
 import pandas as pd
 import pytest
@@ -164,3 +166,23 @@ def test_scaling_out_shows_what_was_measured(site: Site) -> None:
         ratio = seconds[sweep, "processes", 1] / seconds[sweep, "processes", 2]
         assert shown[sweep, "--workers 2"].startswith(f"×{np.exp(np.log(ratio).mean()):.2f} (")
         assert shown[sweep, "--workers 1"] == "–"
+
+
+@pytest.mark.filterwarnings("ignore:__array__:DeprecationWarning")  # in Keras, when it saves
+def test_the_notebook_examines_a_model_that_lies_beside_it(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from bn_tutorial.networks.backend import keras
+
+    notebook = nbformat.read(site.html / "_static" / "checkup.ipynb", 4)
+    nbformat.validate(notebook)
+    _, install, *rest = (cell.source for cell in notebook.cells)
+    assert install.startswith("%pip install -q ")
+    layers = [keras.Input((4,)), keras.layers.BatchNormalization()]
+    keras.Sequential(layers).save(tmp_path / "model.keras")
+    np.savez(tmp_path / "images.npz", x=np.random.default_rng(0).normal(2, 3, (64, 4)))
+    monkeypatch.chdir(tmp_path)
+    namespace: dict[str, Any] = {}
+    for code in rest:
+        exec(code, namespace)  # noqa: S102
+    assert namespace["report"].findings[0].kind == "statistics-not-restored"
