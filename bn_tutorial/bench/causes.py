@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from bn_tutorial.bench.exam import Exam, Seen
-from bn_tutorial.bench.findings import COST, FAR, MOVED, START, TIMES, Finding, report_of
+from bn_tutorial.bench.findings import COST, ENOUGH, FAR, MOVED, START, TIMES, Finding, report_of
 from bn_tutorial.networks.passes import Moments
 
 
@@ -25,18 +25,29 @@ def far(one: Seen) -> float:
 
 
 def is_off(one: Seen) -> bool:
-    """Return whether moving statistics are not those of the population."""
-    ratio = middle(one.ratio[one.varied])
-    return bool(one.varied.any()) and (far(one) > FAR or max(ratio, 1 / max(ratio, 1e-9)) > TIMES)
+    """Return whether moving statistics are not those of the population, beyond what few images explain."""
+    ratio, chance = middle(one.ratio[one.varied]), 1 / math.sqrt(one.images)
+    times = max(ratio, 1 / max(ratio, 1e-9))
+    return bool(one.varied.any()) and (far(one) > FAR + chance or times > TIMES + 3 * chance)
 
 
 def matters(exam: Exam) -> bool:
     """Return whether recalibrating changes the answers, and makes them no worse."""
+    if len(exam.data) < ENOUGH:  # of few images, fresh statistics are no better
+        return False
+    loss, hits = exam.gain()
+    if hits is not None and len(exam.outputs["inference"]) == 1:
+        return gains(exam) or (hits >= 0 and exam.moved > 2 * MOVED)
+    return exam.moved > MOVED and (loss is None or loss > 0)
+
+
+def gains(exam: Exam) -> bool:
+    """Return whether recalibrating measurably makes the answers better."""
     loss, hits = exam.gain()
     if hits is not None:
-        noise = 1 / math.sqrt(len(exam.data))
-        return hits > max(COST, noise) or (hits > -noise and exam.moved > 2 * MOVED)
-    return exam.moved > MOVED and (loss is None or loss > 0)
+        return hits > max(COST, 1 / math.sqrt(len(exam.data)))
+    before = exam.scores["inference"].loss
+    return loss is not None and before is not None and loss > 0.2 * abs(before)
 
 
 def costs_more(exam: Exam) -> bool:
@@ -48,6 +59,9 @@ def costs_more(exam: Exam) -> bool:
 def statistics(exam: Exam, trained_on: dict[int, Moments]) -> Iterator[Finding]:
     """Tell why moving statistics are not those of these images."""
     off = [one for one in exam.layers if is_off(one)]
+    if not any(one.at_start for one in off) and not gains(exam):
+        # what is frozen need not fit: the layers behind it have learnt from what it gives
+        off = [one for one in off if not one.frozen]
     if off:
         kind, sure, why = _cause(exam, off, trained_on)
         yield report_of(kind, matters(exam), off, _sofar(exam, off), sure, why)

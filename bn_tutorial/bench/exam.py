@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bn_tutorial.bench.scores import Score, first, score
+from bn_tutorial.bench.scores import Score, score
 from bn_tutorial.networks.backend import keras, tf
 from bn_tutorial.networks.feeding import Fed, misfit, spread
 from bn_tutorial.networks.passes import (
@@ -54,6 +54,8 @@ class Seen:
         The fewest values of a feature in a batch of one example.
     top, bottom : numpy.ndarray, shape (features,)
         The largest and the smallest output of each feature in inference mode.
+    images : int
+        On how many images.
     """
 
     layer: Any
@@ -65,6 +67,12 @@ class Seen:
     least: int
     top: Array
     bottom: Array
+    images: int
+
+    @property
+    def frozen(self) -> bool:
+        """Whether its statistics stay as they are in training."""
+        return self.never_by_batch or not self.layer.trainable
 
     @property
     def epsilon(self) -> float:
@@ -133,7 +141,7 @@ class Exam:
         Whether that is known to be the size of the training's batches.
     layers : list of Seen
         The normalisers, in order.
-    outputs : mapping of str to numpy.ndarray, shape (n, ...)
+    outputs : mapping of str to list of numpy.ndarray, shape (n, ...)
         ``inference``: as the model answers; ``recalibrated``: with the population's statistics.
     scores : mapping of str to Score
         Of these two, of ``batch`` (each batch normalised by itself, in the order given) and of
@@ -147,18 +155,16 @@ class Exam:
     batch_size: int
     given: bool
     layers: list[Seen]
-    outputs: Mapping[str, Array]
+    outputs: Mapping[str, list[Array]]
     scores: Mapping[str, Score]
     updates: int | None
 
     @property
     def moved(self) -> float:
         """By how much recalibrating changes the outputs, in standard deviations of these."""
-        one, other = self.outputs["inference"], self.outputs["recalibrated"]
-        if not np.isfinite(one).all():
-            return float("inf")
-        spread = max(float(other.std(axis=0).mean()), 1e-7)
-        return float(np.sqrt(((one - other) ** 2).mean())) / spread
+        return max(
+            map(_moved, self.outputs["inference"], self.outputs["recalibrated"]), default=0.0
+        )
 
     def leaked(self) -> tuple[float, float] | None:
         """Return how much accuracy is lost with other companions, and in use; None without targets."""
@@ -221,16 +227,23 @@ def examine(model: Any, data: Fed, batch_size: int | None = None) -> Exam:
             batch_size = sizes[int(np.argmax(lost))]
             scores["batch"], scores["mixed"] = tried[int(np.argmax(lost))]
             watched.plainly(model, data.at(every[:32]))
-        except (TypeError, ValueError, tf.errors.OpError) as error:
+        except Exception as error:  # whatever layers of anybody raise
             raise misfit(error) from error
     layers = [
-        watched.seen(norm, name, noted[id(norm)])
+        watched.seen(norm, name, noted[id(norm)], len(data))
         for norm, name in zip(norms, _names(model, norms), strict=True)
         if id(norm) in noted
     ]
+    called = list(noted)
+    layers.sort(key=lambda one: called.index(id(one.layer)))
     optimizer = getattr(model, "optimizer", None)
     updates = int(optimizer.iterations.numpy()) if optimizer is not None else None
-    outputs = {name: np.asarray(first(found), "float32") for name, found in answers.items()}
+    outputs = {
+        name: [
+            np.asarray(one, "float32") for one in keras.tree.flatten(found) if one.dtype.kind == "f"
+        ]
+        for name, found in answers.items()
+    }
     return Exam(model, data, batch_size, given, layers, outputs, scores, updates)
 
 
@@ -278,7 +291,7 @@ class _Watched:
         self.in_training[id(layer)] = bool(training)
         return call(inputs, training=training, **({} if mask is None else {"mask": mask}))
 
-    def seen(self, norm: Any, name: str, population: Moments) -> Seen:
+    def seen(self, norm: Any, name: str, population: Moments, images: int) -> Seen:
         """Return what was seen of a normaliser."""
         key, count = id(norm), population.count
         mean, variance = (
@@ -288,8 +301,15 @@ class _Watched:
         idle = bool(norm.trainable) and not self.in_training.get(key, True)
         return Seen(
             norm, name, moving, population, self.by_batch[key], idle, self.least[key],
-            self.top[key], self.bottom[key],
+            self.top[key], self.bottom[key], images,
         )  # fmt: skip
+
+
+def _moved(one: Array, other: Array) -> float:
+    if not np.isfinite(one).all():
+        return float("inf")
+    spread = max(float(other.std(axis=0).mean()), 1e-7)
+    return float(np.sqrt(((one - other) ** 2).mean())) / spread
 
 
 def _narrow(norms: Sequence[Any], noted: Mapping[int, Moments]) -> bool:
@@ -304,7 +324,7 @@ def _narrow(norms: Sequence[Any], noted: Mapping[int, Moments]) -> bool:
 
 def _with_companions(model: Any, data: Fed, size: int) -> tuple[Score, Score]:
     """Return how well images are answered that are normalised by batches in their order, and mixed."""
-    few = np.arange(len(data))[: max(COMPANIONS // size, 1) * size]
+    few = np.arange(len(data))[: max(COMPANIONS // size, 2) * size]
     orders = few, np.random.default_rng(0).permutation(few)
     one, other = (
         score(model, data, order, _outputs(by_batch, model, data, order, size)) for order in orders

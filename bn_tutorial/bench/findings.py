@@ -16,6 +16,8 @@ from bn_tutorial.bench.exam import Seen
 FAR, TIMES = 0.3, 1.4
 #: That matters if it changes the outputs by so much of their own spread, or costs so much accuracy.
 MOVED, COST = 0.25, 0.05
+#: Fewer images do not tell what ails a model.
+ENOUGH = 30
 #: A start that still weighs so much explains it.
 START = 0.03
 #: Below so many times epsilon, a variance is divided out to less than two thirds; below `LOW`, to

@@ -11,6 +11,7 @@ import numpy as np
 from bn_tutorial.bench.causes import costs_more, middle, statistics
 from bn_tutorial.bench.exam import Exam
 from bn_tutorial.bench.findings import APART, LEAK, LOW, OFF, SMALL, Finding, report_of
+from bn_tutorial.networks.backend import keras
 from bn_tutorial.networks.passes import Moments
 
 
@@ -168,12 +169,16 @@ def _dead(exam: Exam) -> Iterator[Finding]:
 
 def _rectified(layer: Any) -> bool:
     """Return whether a rectifier, and nothing else, reads a layer."""
-    readers = [node.operation for node in getattr(layer, "_outbound_nodes", [])]
-    names = [
-        getattr(getattr(one, "activation", None), "__name__", type(one).__name__.lower())
-        for one in readers
-    ]
-    return len(names) == 1 and names[0] in ("relu", "relu6")
+    nodes = getattr(layer, "_outbound_nodes", [])
+    readers = {id(node.operation): node.operation for node in nodes}
+    if len(readers) != 1:
+        return False
+    (reader,) = readers.values()
+    if isinstance(reader, keras.layers.ReLU):
+        return not reader.negative_slope and not reader.threshold
+    if isinstance(reader, keras.layers.Activation):
+        return getattr(reader.activation, "__name__", "") in ("relu", "relu6")
+    return type(reader).__name__ in ("Relu", "Relu6")
 
 
 def _precision(exam: Exam) -> Iterator[Finding]:
@@ -186,7 +191,8 @@ def _bias(exam: Exam) -> Iterator[Finding]:
     found = []
     for one in exam.layers:
         nodes = getattr(one.layer, "_inbound_nodes", [])
-        before = [node.operation for node in nodes[0].parent_nodes] if len(nodes) == 1 else []
+        parents = {id(one.operation): one.operation for node in nodes for one in node.parent_nodes}
+        before = [*parents.values()] if len(parents) == 1 else []
         linear = getattr(getattr(before[0], "activation", None), "__name__", "") if before else ""
         if linear == "linear" and getattr(before[0], "use_bias", False):
             found.append(one)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
+import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -62,13 +64,13 @@ def _arrays(file: Path) -> tuple[Any, Any]:
         loaded = np.load(file, allow_pickle=False)
     except FileNotFoundError:
         raise ValueError(f"there is no file {str(file)!r}.") from None
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(f"{str(file)!r} cannot be read as .npz or .npy: {error}") from error
     if isinstance(loaded, np.ndarray):
         return loaded, None
     try:
         arrays = dict(loaded)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(f"{str(file)!r} cannot be read: {error}") from error
     target = next((arrays.pop(name) for name in TARGETS if name in arrays), None)
     name = next((name for name in INPUTS if name in arrays), None)

@@ -9,7 +9,7 @@ import numpy as np
 from bn_tutorial.networks import affine
 from bn_tutorial.networks.affine import AFFINE, Inexact, Map
 from bn_tutorial.networks.backend import keras, tf
-from bn_tutorial.networks.feeding import fed
+from bn_tutorial.networks.feeding import fed, misfit
 from bn_tutorial.networks.graph import Call, Graph, clone, copy_state
 from bn_tutorial.networks.layers import kind
 from bn_tutorial.networks.passes import normalisers, untouched
@@ -268,15 +268,16 @@ def _check_same(model: keras.Model, new: keras.Model, images: Any) -> None:
     else:
         given = fed(model, images, most=16)
         inputs = given.at(np.arange(len(given)))
-    with untouched():
-        answers = [keras.tree.flatten(one(inputs, training=False)) for one in (model, new)]
+    try:
+        with untouched():
+            answers = [keras.tree.flatten(one(inputs, training=False)) for one in (model, new)]
+    except Exception as error:  # whatever layers of anybody raise
+        raise misfit(error) from error
+    rough = [ROUNDING.get(layer.compute_dtype, 0) for layer in model._flatten_layers()]
     for expected, found in zip(*answers, strict=True):
-        dtype = keras.backend.standardize_dtype(expected.dtype)
         one, other = (np.asarray(tf.cast(part, tf.float64)) for part in (expected, found))
         largest = max(float(np.abs(one).max(initial=0)), 1e-6)
-        if not np.allclose(
-            one, other, rtol=0, atol=ROUNDING.get(dtype, 0) * largest, equal_nan=True
-        ):
+        if not np.allclose(one, other, rtol=0, atol=max(rough) * largest, equal_nan=True):
             raise ValueError(
                 f"a copy of the model {model.name!r} does not answer as it does, by up to "
                 f"{np.abs(one - other).max():.2g}: something in it is neither in its weights nor in its "
@@ -287,7 +288,7 @@ def _check_same(model: keras.Model, new: keras.Model, images: Any) -> None:
 def _random(tensor: Any) -> Any:
     """Return random inputs for a model: numbers, whole numbers, or words."""
     random = np.random.default_rng(0)
-    shape = (4, *(one or 32 for one in tensor.shape[1:]))
+    shape = (tensor.shape[0] or 4, *(one or 32 for one in tensor.shape[1:]))
     dtype = keras.backend.standardize_dtype(tensor.dtype)
     if dtype == "string":
         return tf.constant(random.choice(["a", "b", "c"], shape))

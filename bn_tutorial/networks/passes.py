@@ -68,14 +68,17 @@ def normalisers(model: keras.Model) -> list[Any]:
 @contextlib.contextmanager
 def untouched() -> Iterator[None]:
     """Undo at the end of a ``with`` statement what passes change: variables and random states."""
+    eagerly = tf.config.functions_run_eagerly()
     states = random.getstate(), np.random.get_state()  # noqa: NPY002
     eager = importlib.import_module("tensorflow.python.eager.context").context()  # no public way
     drawn = getattr(eager, "_rng", None)
     drawing = drawn and drawn.getstate()
+    tf.config.run_functions_eagerly(True)  # a compiled call would pass the watchers by
     try:
         with keras.StatelessScope():  # what is assigned to variables stays in it
             yield
     finally:
+        tf.config.run_functions_eagerly(eagerly)
         random.setstate(states[0])
         np.random.set_state(states[1])  # noqa: NPY002
         if drawn:
@@ -111,7 +114,9 @@ def moments(layer: Any, inputs: Any, mask: Any = None) -> Moments:
         mean, variance = tf.nn.moments(values, axes)
         count = tf.size(values) // values.shape[axis]
     else:
-        weights = tf.cast(tf.expand_dims(mask, axis), values.dtype)
+        weights = tf.cast(
+            tf.expand_dims(mask, -1), values.dtype
+        )  # as Keras does, whatever the axis
         mean, variance = tf.nn.weighted_moments(values, axes, weights)
         count = tf.reduce_sum(weights)
     count = int(count)

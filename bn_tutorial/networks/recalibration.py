@@ -13,6 +13,8 @@ from bn_tutorial.networks.layers import kind
 from bn_tutorial.networks.passes import Moments, by_batch, moments, normalisers, seen, untouched
 from bn_tutorial.recipe import NORMALISERS
 
+#: So many images are taken at most.
+MOST = 20_000
 #: How far two passes with the same images may be apart, in standard deviations of a feature.
 ROUNDING = 1e-3
 
@@ -32,7 +34,7 @@ def recalibrate(model: keras.Model, images: Any, batch_size: int = 1000) -> None
         Any built Keras model: its batch normalisation layers may lie in inner models and in layers.
     images : array_like, list, tuple or dict of these, tf.data.Dataset, PyDataset, or iterable
         Training inputs as `fit` would take them, scaled as the model gets them: 1,000 to 10,000 are
-        enough.
+        enough, and of more than 20,000 a part is taken.
     batch_size : int
         Images in a batch; the larger, the closer to the population, and the more memory it takes.
 
@@ -56,7 +58,7 @@ def recalibrate(model: keras.Model, images: Any, batch_size: int = 1000) -> None
         raise ValueError("the model has no batch normalisation layer to recalibrate.")
     for norm in norms:
         _check(norm)
-    found = population(model, fed(model, images), batch_size)
+    found = population(model, fed(model, images, most=MOST), batch_size)
     for norm in norms:
         if id(norm) not in found:
             raise ValueError(f"the model does not call its layer {norm.name!r} on these images.")
@@ -101,7 +103,7 @@ def population(model: keras.Model, data: Fed, batch_size: int) -> dict[int, Mome
             found = dict(first[0])
             for start in range(size, len(order), size):
                 by_batch(model, data.at(order[start : start + size]), found)
-        except (TypeError, ValueError, tf.errors.OpError) as error:
+        except Exception as error:  # whatever layers of anybody raise
             raise misfit(error) from error
     for reason in (*refused, *_unlike(normalisers(model), *first)):
         raise ValueError(reason)
