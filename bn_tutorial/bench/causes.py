@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from bn_tutorial.bench.exam import Exam, Seen
+from bn_tutorial.bench.exam import Exam
 from bn_tutorial.bench.findings import COST, ENOUGH, FAR, MOVED, START, TIMES, Finding, report_of
+from bn_tutorial.bench.seen import Seen
 from bn_tutorial.networks.passes import Moments
 
 

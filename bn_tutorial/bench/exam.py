@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bn_tutorial.bench.scores import Score, score
+from bn_tutorial.bench.seen import Seen
 from bn_tutorial.networks.backend import keras, tf
 from bn_tutorial.networks.feeding import Fed, misfit, spread
 from bn_tutorial.networks.passes import (
@@ -32,97 +33,6 @@ MEMORY, LARGE, FEW = 8e8, 2e7, 200
 COMPANIONS = 320
 #: Sizes of batches that are tried where it is not known, and the statistics look as if they mattered.
 GUESSED = [10, 20, 50]
-
-
-@dataclasses.dataclass
-class Seen:
-    """What was seen of one normaliser.
-
-    Attributes
-    ----------
-    layer : keras.layers.Layer
-        The layer.
-    name : str
-        Its name, with those of the models around it.
-    moving, population : Moments
-        Its moving statistics, and those of what it is given, each batch normalised by its own.
-    by_batch : bool
-        Whether it normalises by the batch in inference mode.
-    never_by_batch : bool
-        Whether it is in inference mode in a training pass, although it is trainable.
-    least : int
-        The fewest values of a feature in a batch of one example.
-    top, bottom : numpy.ndarray, shape (features,)
-        The largest and the smallest output of each feature in inference mode.
-    images : int
-        On how many images.
-    """
-
-    layer: Any
-    name: str
-    moving: Moments
-    population: Moments
-    by_batch: bool
-    never_by_batch: bool
-    least: int
-    top: Array
-    bottom: Array
-    images: int
-
-    @property
-    def frozen(self) -> bool:
-        """Whether its statistics stay as they are in training."""
-        return self.never_by_batch or not self.layer.trainable
-
-    @property
-    def epsilon(self) -> float:
-        """What the layer adds to a variance."""
-        return float(self.layer.epsilon)
-
-    @functools.cached_property
-    def varied(self) -> Array:
-        """Which features are not constant up to rounding."""
-        rounding = 1e-6 * np.maximum(np.abs(self.population.mean), 1e-3)
-        varied: Array = np.sqrt(self.population.variance) > rounding
-        return varied
-
-    @functools.cached_property
-    def distance(self) -> Array:
-        """How far each moving mean is from the population's, in standard deviations."""
-        apart = np.abs(self.moving.mean - self.population.mean)
-        return np.asarray(apart / np.sqrt(self.population.variance + self.epsilon))
-
-    @functools.cached_property
-    def ratio(self) -> Array:
-        """Each moving variance over the population's, both with epsilon."""
-        scale = self.population.variance + self.epsilon
-        return np.asarray((self.moving.variance + self.epsilon) / scale)
-
-    @property
-    def at_start(self) -> bool:
-        """Whether no update has ever reached the moving statistics."""
-        mean, variance = self.moving.mean, self.moving.variance
-        return bool((mean == 0).all() and (variance == 1).all())
-
-    @functools.cached_property
-    def start(self) -> float:
-        """The weight that the start, mean 0 and variance 1, has in the moving statistics.
-
-        It is fitted to all features. NaN where another line does not fit: then they are no mixture of
-        the start and the population.
-        """
-        scale = np.sqrt(self.population.variance + self.epsilon)
-        at = np.concatenate([self.population.mean / scale, 1 - 1 / scale**2])[
-            np.tile(self.varied, 2)
-        ]
-        found = np.concatenate([self.moving.mean / scale, (self.moving.variance - 1) / scale**2])
-        found = found[np.tile(self.varied, 2)]
-        if not len(at) or not np.isfinite([*at, *found]).all() or not at @ at:
-            return float("nan")
-        share = at @ found / (at @ at)
-        left = found - share * at
-        fits = left @ left < 0.15 * (found - at) @ (found - at)
-        return float(1 - share) if fits and -0.05 < share < 1 else float("nan")
 
 
 @dataclasses.dataclass
@@ -207,14 +117,15 @@ def examine(model: Any, data: Fed, batch_size: int | None = None) -> Exam:
     watched, noted = _Watched(norms), dict[int, Moments]()
     with untouched():
         try:
-            watched(model, data.at(np.arange(min(len(data), 8))))
+            watched.plainly(model, data.at(np.arange(min(len(data), 8))))
+            idle = {key for key, trains in watched.in_training.items() if not trains}
             size = int(np.clip(MEMORY // max(watched.size, 1), 8, 256))
             data = spread(data, FEW) if watched.size > LARGE else data
             every = np.arange(len(data))
             answers = {"inference": _outputs(watched, model, data, every, size)}
             # sorted images would normalise each other in another way
             for part in _parts(np.random.default_rng(0).permutation(every), size):
-                by_batch(model, data.at(part), noted)
+                by_batch(model, data.at(part), noted, idle)
             known = {key: one for key, one in noted.items() if np.isfinite(one.mean).all()}
             answer = functools.partial(with_statistics_of, known=known)
             answers["recalibrated"] = _outputs(answer, model, data, every, size)
@@ -222,11 +133,10 @@ def examine(model: Any, data: Fed, batch_size: int | None = None) -> Exam:
             sizes = [batch_size]
             if not given and not data.sizes and _narrow(norms, noted):
                 sizes += GUESSED
-            tried = [_with_companions(model, data, size) for size in sizes]
+            tried = [_with_companions(model, data, size, idle) for size in sizes]
             lost = [(one.accuracy or 0) - (other.accuracy or 0) for one, other in tried]
             batch_size = sizes[int(np.argmax(lost))]
             scores["batch"], scores["mixed"] = tried[int(np.argmax(lost))]
-            watched.plainly(model, data.at(every[:32]))
         except Exception as error:  # whatever layers of anybody raise
             raise misfit(error) from error
     layers = [
@@ -281,10 +191,11 @@ class _Watched:
 
     def plainly(self, model: Any, inputs: Any) -> None:
         """See in which mode normalisers are if none is asked for, and if training is."""
-        with seen(self.norms, self._see):
-            model(inputs)
-        with seen(self.norms, self.train):
-            model(inputs, training=True)
+        with keras.StatelessScope():  # what these update is not for the passes that follow
+            with seen(self.norms, self._see):
+                model(inputs)
+            with seen(self.norms, self.train):
+                model(inputs, training=True)
 
     def train(self, layer: Any, call: Any, inputs: Any, training: Any, mask: Any) -> Any:
         """Note the mode of a normaliser in a training pass."""
@@ -322,12 +233,13 @@ def _narrow(norms: Sequence[Any], noted: Mapping[int, Moments]) -> bool:
     return any(np.median(moving / np.maximum(whole, 1e-12)) < 0.5 for moving, whole in pairs)
 
 
-def _with_companions(model: Any, data: Fed, size: int) -> tuple[Score, Score]:
+def _with_companions(model: Any, data: Fed, size: int, idle: set[int]) -> tuple[Score, Score]:
     """Return how well images are answered that are normalised by batches in their order, and mixed."""
+    answer = functools.partial(by_batch, idle=idle)
     few = np.arange(len(data))[: max(COMPANIONS // size, 2) * size]
     orders = few, np.random.default_rng(0).permutation(few)
     one, other = (
-        score(model, data, order, _outputs(by_batch, model, data, order, size)) for order in orders
+        score(model, data, order, _outputs(answer, model, data, order, size)) for order in orders
     )
     return one, other
 

@@ -8,7 +8,7 @@ import tomllib
 from collections.abc import Sequence
 from importlib import resources
 
-from bn_tutorial.bench.exam import Seen
+from bn_tutorial.bench.seen import Seen
 
 #: A layer's statistics are off if their mean distance is larger, in standard deviations, or if the
 #: variances in the middle are smaller or larger by such a factor. A hundred images estimate a mean to

@@ -7,7 +7,7 @@ import dataclasses
 import functools
 import importlib
 import random
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -136,10 +136,15 @@ def with_moments(layer: Any, call: Any, inputs: Any, mask: Any, known: Moments) 
         return call(inputs, training=False, **({} if mask is None else {"mask": mask}))
 
 
-def by_batch(model: keras.Model, inputs: Any, noted: dict[int, Moments] | None = None) -> Any:
+def by_batch(
+    model: keras.Model,
+    inputs: Any,
+    noted: dict[int, Moments] | None = None,
+    idle: Container[int] = (),
+) -> Any:
     """Return a model's outputs if it normalises by this batch, and is in inference mode otherwise.
 
-    Nothing is dropped, and no noise is added.
+    Nothing is dropped, and no noise is added. What is frozen stays in inference mode, too.
 
     Parameters
     ----------
@@ -149,6 +154,8 @@ def by_batch(model: keras.Model, inputs: Any, noted: dict[int, Moments] | None =
         A batch of what it is called with.
     noted : dict, optional
         To which the moments of each normaliser's inputs are added, by its ``id``.
+    idle : container of int
+        The ``id`` of normalisers that are in inference mode in training, too.
     """
 
     def see(layer: Any, call: Any, values: Any, training: Any, mask: Any) -> Any:
@@ -156,7 +163,7 @@ def by_batch(model: keras.Model, inputs: Any, noted: dict[int, Moments] | None =
         if noted is not None:
             before = noted.get(id(layer))
             noted[id(layer)] = before.and_also(found) if before else found
-        if not layer.trainable:  # it is in inference mode in training, too
+        if not layer.trainable or id(layer) in idle:
             return call(values, training=False, **({} if mask is None else {"mask": mask}))
         return with_moments(layer, call, values, mask, found)
 
