@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 from typing import Any
 
-from bn_tutorial.networks.backend import keras, usual
+from bn_tutorial.networks.backend import keras
 from bn_tutorial.networks.layers import normalization
 from bn_tutorial.networks.recurrent import SMALL_SCALE, ProjectedGRU
 from bn_tutorial.recipe import NORMALISERS, Recipe
@@ -48,9 +48,7 @@ def build(
         Takes images of shape (n, rows, columns, colours), float32, and gives class probabilities of shape
         (n, classes).
     """
-    with usual():
-        layers = _layers(recipe, seed, shape, classes)
-        return keras.Sequential([keras.layers.Input(shape), *layers])
+    return keras.Sequential([keras.layers.Input(shape), *_layers(recipe, seed, shape, classes)])
 
 
 def initial_values(recipe: Recipe, seed: int, model: keras.Sequential) -> list[tuple[Any, Any]]:
@@ -84,6 +82,8 @@ def initial_values(recipe: Recipe, seed: int, model: keras.Sequential) -> list[t
     return values
 
 
+#: Where the colours are, whatever ``keras.json`` says.
+LAST = "channels_last"
 #: The variables that are drawn at random, and what draws them.
 _DRAWN = {"kernel": "kernel_initializer", "recurrent_kernel": "recurrent_initializer"}
 
@@ -100,7 +100,7 @@ def _layers(
     for index in range(recipe.depth):
         layers += _hidden(recipe, seed, index)
     if recipe.model == "cnn":
-        layers.append(keras.layers.GlobalAveragePooling2D())
+        layers.append(keras.layers.GlobalAveragePooling2D(LAST))
     head = keras.initializers.GlorotUniform(seed=_seed(seed, "head"))
     layers.append(keras.layers.Dense(classes, activation="softmax", kernel_initializer=head))
     return layers
@@ -119,7 +119,11 @@ def _hidden(recipe: Recipe, seed: int, index: int) -> list[keras.layers.Layer]:
         case "cnn":
             block = [
                 keras.layers.Conv2D(
-                    recipe.width * 2**index, 3, padding="same", kernel_initializer=initializer
+                    recipe.width * 2**index,
+                    3,
+                    padding="same",
+                    data_format=LAST,
+                    kernel_initializer=initializer,
                 ),
                 activation,
             ]
@@ -139,7 +143,7 @@ def _hidden(recipe: Recipe, seed: int, index: int) -> list[keras.layers.Layer]:
         position = 1 if recipe.norm_position == "before" else len(block)
         block[position:position] = _normalisers(recipe.norm, recipe, seed, index)
     if recipe.model == "cnn":
-        block.append(keras.layers.MaxPooling2D())
+        block.append(keras.layers.MaxPooling2D(data_format=LAST))
     if recipe.dropout:
         position = 1 if recipe.dropout_position == "before" else len(block)
         dropout = keras.layers.Dropout(recipe.dropout, seed=_seed(seed, f"dropout {index}"))
