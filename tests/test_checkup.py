@@ -408,3 +408,76 @@ def test_the_command_line_refuses_with_a_sentence(tmp_path: Path, healthy: Patie
         assert message in result.output
     trusted = ["checkup", str(tmp_path / "twist.keras"), file, "--unsafe"]
     assert CliRunner().invoke(main, trusted).exit_code == 1  # new statistics
+
+
+# What a reader of the code foresaw
+
+
+def test_a_regularised_model_is_examined_with_its_own_loss() -> None:
+    keras.utils.set_random_seed(0)
+    dense = layers.Dense(8, kernel_regularizer="l2")
+    model = keras.Sequential(
+        [keras.Input((192,)), dense, layers.BatchNormalization(), layers.Dense(10)]
+    )
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile("adam", loss)
+    found = checkup(model, STANDARD, LABELS).scores["inference"].loss
+    assert found is not None
+    assert np.isfinite(found)
+    assert not model._compile_loss.built  # it is the model's own
+
+
+@pytest.mark.parametrize("count", [1, 5])
+def test_few_images_are_no_reason_for_alarm(healthy: Patient, count: int) -> None:
+    assert not checkup(healthy.model, RAW[:count]).serious
+
+
+def test_a_frozen_backbone_need_not_fit_the_new_images(healthy: Patient) -> None:
+    base = keras.Sequential(healthy.model.layers[:-1])
+    base.trainable = False
+    inputs = keras.Input((192,))
+    head = layers.Dense(10, activation="softmax")
+    model = train(keras.Model(inputs, head(base(inputs))), RAW + 0.3, LABELS, epochs=30)
+    assert not checkup(model, RAW + 0.3, LABELS).serious
+
+
+def test_of_several_outputs_each_is_looked_at() -> None:
+    inputs = keras.Input((6,))
+    plain = layers.Dense(2, activation="softmax", name="plain")(inputs)
+    normalised = layers.Dense(1, name="normalised")(layers.BatchNormalization()(inputs))
+    model = keras.Model(inputs, [plain, normalised])
+    report = checkup(model, drawn(64, 6), [np.arange(64) % 2, np.ones(64)])
+    assert (report.findings[0].kind, report.serious) == ("statistics-not-restored", True)
+
+
+class Compiled(keras.Model):
+    """A model that compiles its call by itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = layers.BatchNormalization()
+
+    @tf.function
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
+        return self.norm(inputs, training=training)
+
+
+def test_a_compiled_call_is_seen_through() -> None:
+    model, x = Compiled(), drawn(64, 6)
+    model(x)
+    model(x, training=True)
+    before = model.norm.moving_mean.numpy()
+    report = checkup(model, x)
+    assert report.findings[0].kind == "lag"
+    np.testing.assert_array_equal(model.norm.moving_mean, before)
+
+
+def test_dead_rectifiers_are_found_in_a_model_built_layer_by_layer() -> None:
+    model = keras.Sequential()
+    model.add(keras.Input((192,)))
+    for layer in (layers.Dense(8), layers.BatchNormalization(), layers.ReLU(), layers.Dense(2)):
+        model.add(layer)
+    recalibrate(model, STANDARD)
+    model.layers[1].beta.assign(np.full(8, -9.0))
+    kinds = [one.kind for one in checkup(model, STANDARD).findings]
+    assert kinds == ["dead-features", "bias-before"]

@@ -10,7 +10,7 @@ import numpy as np
 
 from bn_tutorial.bench.causes import costs_more, middle, statistics
 from bn_tutorial.bench.exam import Exam
-from bn_tutorial.bench.findings import APART, LEAK, LOW, OFF, SMALL, Finding, report_of
+from bn_tutorial.bench.findings import APART, ENOUGH, LEAK, LOW, OFF, SMALL, Finding, report_of
 from bn_tutorial.networks.backend import keras
 from bn_tutorial.networks.passes import Moments
 
@@ -153,7 +153,7 @@ def _small_variance(exam: Exam) -> Iterator[Finding]:
 def _dead(exam: Exam) -> Iterator[Finding]:
     shares = {}
     for one in exam.layers:
-        off = (one.top <= 0) & _rectified(one.layer)
+        off = (one.top <= 0) & (one.images >= ENOUGH and _rectified(one.layer))
         if one.layer.scale:
             gamma = np.abs(np.asarray(one.layer.gamma, float))
             off = off | (gamma < OFF * max(gamma.max(), 1e-30))
