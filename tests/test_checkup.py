@@ -457,7 +457,7 @@ class Compiled(keras.Model):
         super().__init__()
         self.norm = layers.BatchNormalization()
 
-    @tf.function
+    @tf.function  # type: ignore[untyped-decorator]
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         return self.norm(inputs, training=training)
 
