@@ -36,8 +36,8 @@ def fold(model: keras.Model, images: Any = None, *, strict: bool = True) -> kera
     images : array_like, or list, tuple or dict of these, optional
         What both models are compared on; random numbers where nothing is given.
     strict : bool
-        Whether every normaliser must go. Otherwise those that can do; a line is printed for each that
-        stays, and the attribute ``stayed`` of the new model has the reasons by the layers' names.
+        Whether every normaliser must go. Otherwise those that can do; a line that is printed counts
+        them, and the attribute ``stayed`` of the new model has the others' reasons by their names.
 
     Returns
     -------
@@ -66,8 +66,10 @@ def fold(model: keras.Model, images: Any = None, *, strict: bool = True) -> kera
     new = folding.copied()
     _check_same(model, new, images)
     new.folded, new.stayed = folding.count, dict(folding.stayed)
-    for reason in folding.stayed.values():
-        print(f"Folded {folding.count} of {folding.count + len(folding.stayed)}; {reason}")
+    for reason in [*folding.stayed.values()][:1]:
+        others = len(folding.stayed) - 1
+        more = f" So it is with {others} more: see .stayed." if others else ""
+        print(f"Folded {folding.count} of {folding.count + 1 + others}; {reason}{more}")
     return new
 
 
