@@ -27,10 +27,6 @@ class StorageError(OSError):
     """The storage folder cannot be read or written; the message says what to do."""
 
 
-class BackendError(ImportError):
-    """Keras is to compute with something else than TensorFlow; the message says what to do."""
-
-
 def home() -> Path:
     """Return the storage folder (it need not exist yet)."""
     named = os.environ.get("BN_TUTORIAL_HOME")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 
+import keras  # on the backend that the environment names, before the library refuses it
 import numpy as np
 
-from bn_tutorial.networks.backend import keras
+os.environ["KERAS_BACKEND"] = "tensorflow"
 from bn_tutorial.networks.models import build
 from bn_tutorial.recipe import Recipe
 

@@ -46,7 +46,12 @@ class _Group(click.Group):
             except click.ClickException as error:
                 output.complain("Error", error.format_message())
                 status = 2
-            except (settings.StorageError, settings.BackendError) as error:
+            except settings.StorageError as error:
+                output.complain("Error", error)
+                status = 2
+            except ImportError as error:
+                if type(error).__name__ != "BackendError":  # whose module loads TensorFlow
+                    raise
                 output.complain("Error", error)
                 status = 2
         sys.exit(status)

@@ -15,7 +15,10 @@ import tempfile
 from collections.abc import Iterator
 from importlib import metadata
 
-from bn_tutorial.settings import BackendError
+
+class BackendError(ImportError):
+    """Keras is to compute with something else than TensorFlow; the message says what to do."""
+
 
 _CHATTER = re.compile(
     r"^[IW]\d{4} "  # notes and warnings in the format of TensorFlow's logger
