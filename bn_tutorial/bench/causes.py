@@ -65,10 +65,10 @@ def statistics(exam: Exam, trained_on: dict[int, Moments]) -> Iterator[Finding]:
         off = [one for one in off if not one.frozen]
     if off:
         kind, sure, why = _cause(exam, off, trained_on)
-        yield report_of(kind, matters(exam), off, _sofar(exam, off), sure, why)
+        yield report_of(kind, matters(exam), off, _in_words(exam, off), sure, why)
 
 
-def _sofar(exam: Exam, off: Sequence[Seen]) -> str:
+def _in_words(exam: Exam, off: Sequence[Seen]) -> str:
     """Return how far statistics are off, and what recalibrating changes, in words."""
     worst = max(off, key=far)
     text = (
@@ -92,7 +92,7 @@ def _cause(exam: Exam, off: list[Seen], trained_on: dict[int, Moments]) -> tuple
         return "shifted-data", "certain", ""
     for factor in filter(None, map(_common_factor, off)):
         kind = "batch-of-one" if factor < 0.1 else "ragged-batch"
-        return kind, "likely", f"all variances are ×{factor:.2g} of the true ones" if factor else ""
+        return kind, "likely", f"all variances are ×{factor:.2g} of the true ones"
     starts = [one.start for one in off if not math.isnan(one.start)]
     if starts and max(starts) > START:
         left = f"{max(starts):.0%} of them is still the start, mean 0 and variance 1"

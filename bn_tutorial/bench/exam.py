@@ -17,8 +17,10 @@ from bn_tutorial.networks.backend import keras, tf
 from bn_tutorial.networks.feeding import Fed, misfit, spread
 from bn_tutorial.networks.passes import (
     Moments,
+    asked,
     by_batch,
     normalisers,
+    other_axes,
     seen,
     untouched,
     with_statistics_of,
@@ -135,8 +137,9 @@ def examine(model: Any, data: Fed, batch_size: int | None = None) -> Exam:
                 sizes += GUESSED
             tried = [_with_companions(model, data, size, idle) for size in sizes]
             lost = [(one.accuracy or 0) - (other.accuracy or 0) for one, other in tried]
-            batch_size = sizes[int(np.argmax(lost))]
-            scores["batch"], scores["mixed"] = tried[int(np.argmax(lost))]
+            worst = int(np.argmax(lost))
+            batch_size = sizes[worst]
+            scores["batch"], scores["mixed"] = tried[worst]
         except Exception as error:  # whatever layers of anybody raise
             raise misfit(error) from error
     layers = [
@@ -174,16 +177,14 @@ class _Watched:
             return model(inputs, training=False)
 
     def _see(self, layer: Any, call: Any, inputs: Any, training: Any, mask: Any) -> Any:
-        outputs = call(inputs, training=training, **({} if mask is None else {"mask": mask}))
+        outputs = asked(call, inputs, training, mask)
         key, shape = id(layer), inputs.shape
         self.by_batch[key] |= training is True and bool(layer.trainable)
         values = int(np.prod(shape[1:])) // shape[layer.axis]
-        self.size += (
-            4 * 4 * values * shape[layer.axis]
-        )  # before, behind, and what is between layers
+        # of four bytes each: before, behind, and twice as much between layers
+        self.size += 4 * 4 * values * shape[layer.axis]
         self.least[key] = min(values, self.least.get(key, values))
-        axis = layer.axis % len(shape)
-        axes = [one for one in range(len(shape)) if one != axis]
+        axes = other_axes(layer, len(shape))
         top, bottom = tf.reduce_max(outputs, axes).numpy(), tf.reduce_min(outputs, axes).numpy()
         self.top[key] = np.maximum(top, self.top.get(key, top))
         self.bottom[key] = np.minimum(bottom, self.bottom.get(key, bottom))
@@ -200,7 +201,7 @@ class _Watched:
     def train(self, layer: Any, call: Any, inputs: Any, training: Any, mask: Any) -> Any:
         """Note the mode of a normaliser in a training pass."""
         self.in_training[id(layer)] = bool(training)
-        return call(inputs, training=training, **({} if mask is None else {"mask": mask}))
+        return asked(call, inputs, training, mask)
 
     def seen(self, norm: Any, name: str, population: Moments, images: int) -> Seen:
         """Return what was seen of a normaliser."""

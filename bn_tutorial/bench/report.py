@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from bn_tutorial.bench.causes import far, middle
 from bn_tutorial.bench.exam import Exam, examine
 from bn_tutorial.bench.findings import Finding
 from bn_tutorial.bench.scores import Score
@@ -86,9 +87,7 @@ class Checkup:
                 f"Layers: {_listed(one.layers)}. How sure: {one.sure}. See {one.link}.",
             ]
             text = "\n".join(textwrap.fill(line, 88, break_on_hyphens=False) for line in lines)
-            parts.append(
-                textwrap.indent(f"{head}\n{text}\n\n{textwrap.indent(one.cure, '    ')}", "")
-            )
+            parts.append(f"{head}\n{text}\n\n{textwrap.indent(one.cure, '    ')}")
         return "\n\n".join(parts)
 
     def _repr_html_(self) -> str:
@@ -213,8 +212,8 @@ def _report(exam: Exam, found: list[Finding]) -> Checkup:
     layers = [
         {
             "name": one.name,
-            "distance": _finite(np.mean(one.distance[one.varied])) if one.varied.any() else 0.0,
-            "ratio": _finite(np.median(one.ratio[one.varied])) if one.varied.any() else 1.0,
+            "distance": _finite(far(one)),
+            "ratio": _finite(middle(one.ratio[one.varied])) if one.varied.any() else 1.0,
         }
         for one in exam.layers
     ]

@@ -60,9 +60,6 @@ def _not_finite(exam: Exam) -> Iterator[Finding]:
         yield report_of("non-finite", True, lost, f"{len(lost)} {of} {what}")
 
 
-# What else may be wrong
-
-
 def _training_mode(exam: Exam) -> Iterator[Finding]:
     if found := [one for one in exam.layers if one.by_batch]:
         text = f"in use, {len(found)} of {len(exam.layers)} layers normalise by the batch"

@@ -237,7 +237,6 @@ class _Folding:
         """Check that a layer's weights can take a normaliser in."""
         if type(layer) not in AFFINE:
             raise Inexact(f"{name!r} is neither a dense nor a convolutional layer")
-        rank = layer.input_spec.ndim or layer.input_spec.min_ndim
         rank = len(self.graph.calls_of(name)[0].outputs[0].shape)
         if affine.features_on(layer, rank) != axis:
             raise Inexact(f"the features are on axis {axis}, not on that of {name!r}")

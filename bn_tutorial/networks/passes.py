@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bn_tutorial.networks.backend import keras, tf
+from bn_tutorial.networks.statistics import merged
 
 #: Up to so many values are averaged in 64 bits.
 EXACT = 2**20
@@ -32,31 +33,19 @@ class Moments:
         How many values of each feature there were.
     mean, variance : numpy.ndarray, shape (features,)
         Their mean and biased variance.
-    least, calls : int
-        The fewest values of a feature in a call, and how many calls there were.
     """
 
     count: int
     mean: NDArray[Any]
     variance: NDArray[Any]
-    least: int = 0
-    calls: int = 1
 
     def and_also(self, other: Moments) -> Moments:
-        """Return the moments of both sets of values together.
-
-        References
-        ----------
-        Chan, Golub & LeVeque (1983), Algorithms for computing the sample variance.
-        """
+        """Return the moments of both sets of values together."""
         count = self.count + other.count
+        one, another = ([(part.mean, part.variance)] for part in (self, other))
         with np.errstate(invalid="ignore"):  # of what is infinite
-            share, apart = other.count / count, other.mean - self.mean
-            mean = self.mean + share * apart
-            within = self.variance + share * (other.variance - self.variance)
-            variance = within + share * (1 - share) * apart**2
-        least = min(self.least, other.least)
-        return Moments(count, mean, variance, least, self.calls + other.calls)
+            ((mean, variance),) = merged(one, another, other.count / count)
+        return Moments(count, mean, variance)
 
 
 def normalisers(model: keras.Model) -> list[Any]:
@@ -104,23 +93,30 @@ def _seen(
     return see(layer, call, inputs, training, mask)
 
 
+def asked(call: Callable[..., Any], inputs: Any, training: Any, mask: Any) -> Any:
+    """Return what a call answers; of a mask it is told only if there is one."""
+    return call(inputs, training=training, **({} if mask is None else {"mask": mask}))
+
+
+def other_axes(layer: Any, rank: int) -> list[int]:
+    """Return all axes of a normaliser's inputs but that of its features."""
+    return [one for one in range(rank) if one != layer.axis % rank]
+
+
 def moments(layer: Any, inputs: Any, mask: Any = None) -> Moments:
     """Return the moments of a normaliser's inputs, over all axes but that of its features."""
     large = tf.size(inputs) > EXACT  # of many values, 32 bits tell as much as anybody needs
     values = tf.cast(inputs, tf.float32 if large else tf.float64)
-    axis = layer.axis if layer.axis >= 0 else layer.axis + len(values.shape)
-    axes = [one for one in range(len(values.shape)) if one != axis]
+    axes = other_axes(layer, len(values.shape))
     if mask is None:
         mean, variance = tf.nn.moments(values, axes)
-        count = tf.size(values) // values.shape[axis]
+        count = tf.size(values) // values.shape[layer.axis]
     else:
-        weights = tf.cast(
-            tf.expand_dims(mask, -1), values.dtype
-        )  # as Keras does, whatever the axis
+        # the last axis, as Keras has it, whatever that of the features
+        weights = tf.cast(tf.expand_dims(mask, -1), values.dtype)
         mean, variance = tf.nn.weighted_moments(values, axes, weights)
         count = tf.reduce_sum(weights)
-    count = int(count)
-    return Moments(count, mean.numpy().astype(float), variance.numpy().astype(float), count)
+    return Moments(int(count), mean.numpy().astype(float), variance.numpy().astype(float))
 
 
 def with_moments(layer: Any, call: Any, inputs: Any, mask: Any, known: Moments) -> Any:
@@ -133,7 +129,7 @@ def with_moments(layer: Any, call: Any, inputs: Any, mask: Any, known: Moments) 
         )
     ]
     with keras.StatelessScope(state_mapping=mapping):
-        return call(inputs, training=False, **({} if mask is None else {"mask": mask}))
+        return asked(call, inputs, False, mask)
 
 
 def by_batch(
@@ -164,7 +160,7 @@ def by_batch(
             before = noted.get(id(layer))
             noted[id(layer)] = before.and_also(found) if before else found
         if not layer.trainable or id(layer) in idle:
-            return call(values, training=False, **({} if mask is None else {"mask": mask}))
+            return asked(call, values, False, mask)
         return with_moments(layer, call, values, mask, found)
 
     with seen(normalisers(model), see):

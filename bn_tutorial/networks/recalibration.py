@@ -10,7 +10,15 @@ import numpy as np
 from bn_tutorial.networks.backend import keras, tf
 from bn_tutorial.networks.feeding import Fed, fed, misfit
 from bn_tutorial.networks.layers import kind
-from bn_tutorial.networks.passes import Moments, by_batch, moments, normalisers, seen, untouched
+from bn_tutorial.networks.passes import (
+    Moments,
+    asked,
+    by_batch,
+    moments,
+    normalisers,
+    seen,
+    untouched,
+)
 from bn_tutorial.recipe import NORMALISERS
 
 #: So many images are taken at most.
@@ -153,9 +161,8 @@ def _check_own(model: keras.Model, inputs: Any, refused: list[str]) -> None:
     def see(layer: Any, call: Any, values: Any, training: Any, mask: Any) -> Any:
         ours, start = moments(layer, values, mask), (layer.moving_mean, layer.moving_variance)
         zeros = [(variable, keras.ops.zeros_like(variable)) for variable in start]
-        masked = {} if mask is None else {"mask": mask}
         with keras.StatelessScope(state_mapping=zeros) as scope:
-            call(values, training=True, **masked)
+            asked(call, values, True, mask)
         mean, variance = (
             np.asarray(scope.get_current_value(one)) / (1 - layer.momentum) for one in start
         )
@@ -167,7 +174,7 @@ def _check_own(model: keras.Model, inputs: Any, refused: list[str]) -> None:
                 f"the layer {layer.name!r} cannot be recalibrated: its class, {type(layer).__name__}, "
                 "gathers other statistics than the mean and the variance of a batch."
             )
-        return call(values, training=False, **masked)
+        return asked(call, values, False, mask)
 
     unknown = [one for one in normalisers(model) if type(one) not in kinds and one.momentum != 1]
     if unknown:
