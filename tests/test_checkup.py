@@ -17,6 +17,7 @@ from bn_tutorial import checkup, recalibrate
 from bn_tutorial.bench.findings import illnesses
 from bn_tutorial.cli import main
 from bn_tutorial.networks.backend import keras, tf
+from bn_tutorial.networks.feeding import fed
 
 from .patients import CLINIC, Patient, healed, images, lag, network, train
 
@@ -106,6 +107,19 @@ def test_what_spoils_a_healthy_model_is_named_first(spoil: Callable[[Any], Any],
     found = checkup(model, RAW, LABELS).findings[0]
     assert (found.kind, found.serious) == (kind, True)
     assert found.layers == (model.layers[1].name,)
+
+
+def test_dropout_before_a_normaliser_widens_its_moving_variances() -> None:
+    keras.utils.set_random_seed(0)
+    norm, head = layers.BatchNormalization(momentum=0.9), layers.Dense(10, activation="softmax")
+    before = [layers.Dense(64, activation="relu"), layers.Dropout(0.7)]
+    model = train(
+        keras.Sequential([keras.Input((192,)), *before, norm, head]), STANDARD, LABELS, epochs=20
+    )
+    found = checkup(model, STANDARD, LABELS).findings[0]
+    assert (found.kind, found.sure) == ("variance-shift", "certain")
+    recalibrate(model, STANDARD)
+    assert "variance-shift" not in [one.kind for one in checkup(model, STANDARD, LABELS).findings]
 
 
 def test_groups_that_share_batches_and_are_far_apart_are_two_populations(healthy: Patient) -> None:
@@ -214,6 +228,73 @@ def test_new_statistics_are_found_and_fresh_ones_are_healthy(name: str) -> None:
     assert not checkup(model, x).serious
 
 
+class Centred(keras.layers.Layer):
+    """A normaliser that does not say over what it normalises."""
+
+    def build(self, shape: Any) -> None:
+        self.moving_variance = self.add_weight(shape=(1,), trainable=False)
+
+    def call(self, inputs: Any, training: Any = None) -> Any:
+        return inputs - keras.ops.mean(inputs, 0) if training else inputs
+
+
+@pytest.mark.parametrize("beside", [[], [layers.BatchNormalization]])
+def test_normalisers_that_it_cannot_look_into_are_named(beside: list[Any]) -> None:
+    strange = Centred(name="strange")
+    model = keras.Sequential([keras.Input((6,)), *(one() for one in beside), strange])
+    report = checkup(model, drawn(64, 6))
+    assert report.findings[-1].kind == "not-examined"
+    assert report.findings[-1].layers == ("strange",)
+    assert ("no normaliser that" in report.sentence) is not bool(beside)
+
+
+class Both(keras.Model):
+    """A subclassed model of two inputs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm, self.head = layers.BatchNormalization(), layers.Dense(2)
+
+    def call(self, inputs: Any, training: Any = None) -> Any:
+        return self.head(self.norm(keras.ops.concatenate(inputs, -1), training=training))
+
+
+def test_a_subclassed_model_gets_its_list_of_inputs() -> None:
+    model, x = Both(), [drawn(64, 6), drawn(64, 3)]
+    model([part[:2] for part in x])
+    assert checkup(model, x).findings[0].kind == "statistics-not-restored"
+    recalibrate(model, x)
+    np.testing.assert_allclose(model.norm.moving_mean[6:], x[1].mean(0), rtol=1e-4)
+
+
+def test_words_may_be_objects() -> None:
+    known = ["cat", "dog", "horse"]
+    parts = [
+        layers.StringLookup(vocabulary=known),
+        layers.Embedding(4, 3, keras.initializers.RandomNormal(0, 1)),
+        layers.Flatten(),
+    ]
+    inputs = keras.Input((2,), dtype="string")
+    model = keras.Sequential([inputs, *parts, layers.BatchNormalization()])
+    words = np.random.default_rng(0).choice(np.array(known, object), (64, 2))
+    recalibrate(model, words)
+    assert not checkup(model, words).serious
+
+
+def test_a_fixed_batch_and_what_layers_remember_are_respected() -> None:
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((5, 3), batch_size=8)
+    hidden = layers.GRU(4, stateful=True)(inputs)
+    model = keras.Model(inputs, layers.Dense(2)(layers.BatchNormalization()(hidden)))
+    x = drawn(67, 5, 3)
+    model(x[:8])
+    remembered = model.layers[1].states[0].numpy()
+    assert checkup(model, x).findings[0].kind == "statistics-not-restored"
+    recalibrate(model, x)
+    assert not checkup(model, x).serious
+    np.testing.assert_array_equal(model.layers[1].states[0], remembered)
+
+
 def pairs() -> Iterator[tuple[Any, Any]]:
     for start in range(0, len(RAW), 100):
         yield RAW[start : start + 100], LABELS[start : start + 100]
@@ -237,8 +318,18 @@ class Batches(keras.utils.PyDataset):
         lambda: (tf.data.Dataset.from_tensor_slices((RAW, LABELS)).batch(100), None),
         lambda: (Batches(), None),
         lambda: (pairs(), None),
+        lambda: ([*map(list, pairs())].__iter__(), None),
     ],
-    ids=["arrays", "numbers", "lists of arrays", "tensors", "dataset", "PyDataset", "generator"],
+    ids=[
+        "arrays",
+        "numbers",
+        "lists of arrays",
+        "tensors",
+        "dataset",
+        "PyDataset",
+        "generator",
+        "batches that are lists",
+    ],
 )
 def test_it_takes_what_fit_would_take(give: Callable[[], tuple[Any, Any]]) -> None:
     patient = lag(0)
@@ -247,6 +338,40 @@ def test_it_takes_what_fit_would_take(give: Callable[[], tuple[Any, Any]]) -> No
     expected = checkup(patient.model, RAW, LABELS, most=len(RAW))
     assert report.findings[0].kind == expected.findings[0].kind == "lag"
     assert report.scores["inference"].accuracy == expected.scores["inference"].accuracy
+
+
+@pytest.mark.parametrize("source", ["dataset", "PyDataset"])
+def test_of_many_batches_some_from_everywhere_are_taken(healthy: Patient, source: str) -> None:
+    """Images that are sorted by class would make the first of them another population."""
+    order = np.argsort(LABELS, kind="stable")
+
+    class Sorted(Batches):
+        def __getitem__(self, index: int) -> tuple[Any, Any]:
+            at = order[100 * index : 100 * index + 100]
+            return RAW[at], LABELS[at]
+
+    data = tf.data.Dataset.from_tensor_slices((RAW[order], LABELS[order])).batch(100)
+    given = fed(healthy.model, data if source == "dataset" else Sorted(), most=300)
+    assert given.sizes == (100, 100, 100)
+    assert {*given.targets} >= {0, 9}
+
+
+def test_targets_by_name_go_to_outputs_of_that_name() -> None:
+    inputs = keras.Input((192,))
+    hidden = layers.BatchNormalization()(inputs)
+    heads = [layers.Dense(10, name="z")(hidden), layers.Dense(1, name="a")(hidden)]
+    model = keras.Model(inputs, heads)
+    loss = {"z": keras.losses.SparseCategoricalCrossentropy(from_logits=True), "a": "mse"}
+    model.compile("sgd", loss)
+    targets = {"z": LABELS, "a": RAW[:, 0]}
+    found = checkup(model, RAW, targets, most=len(RAW)).scores["inference"]
+    right = np.mean(model(RAW)[0].numpy().argmax(-1) == LABELS)
+    assert found.accuracy == pytest.approx(right)
+    # as fit takes them when the outputs have names, too
+    named = keras.Model(inputs, {"z": heads[0], "a": heads[1]})
+    named.compile("sgd", loss)
+    expected = checkup(named, RAW, targets, most=len(RAW)).scores["inference"]
+    assert found.loss == pytest.approx(expected.loss)
 
 
 def test_one_hot_targets_and_a_loss_of_their_own_will_do(healthy: Patient) -> None:
@@ -312,7 +437,7 @@ def test_random_numbers_are_drawn_as_if_there_had_been_no_check_up() -> None:
     [
         (lambda model: (model, RAW[:0]), "there are no images"),
         (lambda model: (model, RAW, LABELS[:9]), "differ in number"),
-        (lambda model: (model, "images"), "the images are a str: give an array"),
+        (lambda model: (model, "images"), "must be arrays, and this is a str"),
         (lambda model: (model, iter([])), "there are no images"),
         (lambda model: (model, pairs(), LABELS), "leave y out"),
         (lambda model: (keras.Sequential([layers.BatchNormalization()]), RAW), "no weights yet"),

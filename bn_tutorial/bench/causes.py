@@ -90,6 +90,8 @@ def _cause(exam: Exam, off: list[Seen], trained_on: dict[int, Moments]) -> tuple
         return "statistics-not-restored", "certain", ""
     if trained_on and _fits(off, trained_on):
         return "shifted-data", "certain", ""
+    if _fits(off, exam.in_training()):
+        return "variance-shift", "certain", ""
     for factor in filter(None, map(_common_factor, off)):
         kind = "batch-of-one" if factor < 0.1 else "ragged-batch"
         return kind, "likely", f"all variances are ×{factor:.2g} of the true ones"
@@ -110,10 +112,10 @@ def _cause(exam: Exam, off: list[Seen], trained_on: dict[int, Moments]) -> tuple
     return "lag", "possible", "the weights have moved on since"
 
 
-def _fits(off: list[Seen], trained_on: dict[int, Moments]) -> bool:
-    """Return whether moving statistics are those of the images of the training."""
-    known = [one for one in off if id(one.layer) in trained_on]
-    there = [dataclasses.replace(one, population=trained_on[id(one.layer)]) for one in known]
+def _fits(off: list[Seen], others: dict[int, Moments]) -> bool:
+    """Return whether moving statistics are these, by the ``id`` of layers."""
+    known = [one for one in off if id(one.layer) in others]
+    there = [dataclasses.replace(one, population=others[id(one.layer)]) for one in known]
     return bool(there) and not any(map(is_off, there))
 
 

@@ -19,8 +19,11 @@ from bn_tutorial.networks.passes import (
     Moments,
     asked,
     by_batch,
+    fixed_batch,
+    is_plain,
     normalisers,
     other_axes,
+    rest,
     seen,
     untouched,
     with_statistics_of,
@@ -60,6 +63,12 @@ class Exam:
         ``mixed`` (the same with other companions); of the last two on `COMPANIONS` images.
     updates : int or None
         How many steps the model's optimiser has taken, if it has one.
+    size : int
+        So many images pass at once.
+    idle : set of int
+        The ``id`` of normalisers that are in inference mode in training, too.
+    unknown : list of str
+        Normalisers that do not say over what they normalise, and were not looked at.
     """
 
     model: Any
@@ -70,6 +79,17 @@ class Exam:
     outputs: Mapping[str, list[Array]]
     scores: Mapping[str, Score]
     updates: int | None
+    size: int
+    idle: set[int]
+    unknown: list[str]
+
+    def in_training(self) -> dict[int, Moments]:
+        """Return the moments of what normalisers are given in training, noise and all, by their ``id``."""
+        noted, order = dict[int, Moments](), np.random.default_rng(0).permutation(len(self.data))
+        with untouched():
+            for part in _parts(order, self.size):
+                by_batch(self.model, self.data.at(part), noted, self.idle, training=True)
+        return noted
 
     @property
     def moved(self) -> float:
@@ -115,14 +135,17 @@ def examine(model: Any, data: Fed, batch_size: int | None = None) -> Exam:
     given = batch_size is not None
     if batch_size is None:
         batch_size = collections.Counter(data.sizes or (32,)).most_common(1)[0][0]
-    norms = normalisers(model)
+    every_norm = normalisers(model)
+    names = _names(model, every_norm)
+    norms, fixed = list(filter(is_plain, every_norm)), fixed_batch(model)
+    batch_size = fixed or batch_size
     watched, noted = _Watched(norms), dict[int, Moments]()
     with untouched():
         try:
-            watched.plainly(model, data.at(np.arange(min(len(data), 8))))
+            watched.plainly(model, data.at(np.arange(min(len(data), fixed or 8))))
             idle = {key for key, trains in watched.in_training.items() if not trains}
-            size = int(np.clip(MEMORY // max(watched.size, 1), 8, 256))
-            data = spread(data, FEW) if watched.size > LARGE else data
+            size = fixed or int(np.clip(MEMORY // max(watched.size, 1), 8, 256))
+            data = spread(data, FEW) if watched.size > LARGE and not fixed else data
             every = np.arange(len(data))
             answers = {"inference": _outputs(watched, model, data, every, size)}
             # sorted images would normalise each other in another way
@@ -133,7 +156,7 @@ def examine(model: Any, data: Fed, batch_size: int | None = None) -> Exam:
             answers["recalibrated"] = _outputs(answer, model, data, every, size)
             scores = {name: score(model, data, every, found) for name, found in answers.items()}
             sizes = [batch_size]
-            if not given and not data.sizes and _narrow(norms, noted):
+            if not (given or fixed or data.sizes) and _narrow(norms, noted):
                 sizes += GUESSED
             tried = [_with_companions(model, data, size, idle) for size in sizes]
             lost = [(one.accuracy or 0) - (other.accuracy or 0) for one, other in tried]
@@ -143,8 +166,8 @@ def examine(model: Any, data: Fed, batch_size: int | None = None) -> Exam:
         except Exception as error:  # whatever layers of anybody raise
             raise misfit(error) from error
     layers = [
-        watched.seen(norm, name, noted[id(norm)], len(data))
-        for norm, name in zip(norms, _names(model, norms), strict=True)
+        watched.seen(norm, names[id(norm)], noted[id(norm)], len(data))
+        for norm in norms
         if id(norm) in noted
     ]
     called = list(noted)
@@ -157,7 +180,10 @@ def examine(model: Any, data: Fed, batch_size: int | None = None) -> Exam:
         ]
         for name, found in answers.items()
     }
-    return Exam(model, data, batch_size, given, layers, outputs, scores, updates)
+    unknown = [names[id(norm)] for norm in every_norm if not is_plain(norm)]
+    return Exam(
+        model, data, batch_size, given, layers, outputs, scores, updates, size, idle, unknown
+    )
 
 
 class _Watched:
@@ -173,6 +199,7 @@ class _Watched:
 
     def __call__(self, model: Any, inputs: Any) -> Any:
         self.size = 0
+        rest(model)
         with seen(self.norms, self._see):
             return model(inputs, training=False)
 
@@ -258,8 +285,8 @@ def _outputs(answer: Any, model: Any, data: Fed, order: Array, size: int) -> Any
     )
 
 
-def _names(model: Any, norms: Sequence[Any]) -> list[str]:
-    """Return the names of layers, with those of the models and layers around them."""
+def _names(model: Any, norms: Sequence[Any]) -> dict[int, str]:
+    """Return the names of layers, with those of the models and layers around them, by ``id``."""
     paths: dict[int, str] = {}
 
     def walk(layer: Any, within: str) -> None:
@@ -269,4 +296,4 @@ def _names(model: Any, norms: Sequence[Any]) -> list[str]:
                 walk(inner, f"{within}{inner.name}/")
 
     walk(model, "")
-    return [paths.get(id(norm), norm.name) for norm in norms]
+    return {id(norm): paths.get(id(norm), norm.name) for norm in norms}

@@ -59,6 +59,8 @@ class Checkup:
     @property
     def sentence(self) -> str:
         """The report in a sentence."""
+        if not self.layers and self.findings:
+            return f"The model {self.model!r} has no normaliser that a check-up can look into."
         if not self.layers:
             return f"The model {self.model!r} has no batch normalisation: there is nothing to find."
         seen = f"{_count(len(self.layers), 'normaliser')} on {_count(self.images, 'image')}"
@@ -192,9 +194,11 @@ def checkup(
         return Checkup(model.name, [], [], {}, 0)
     data = fed(model, x, y, most)
     exam = examine(model, data, batch_size)
-    known = {} if trained_on is None else population(model, fed(model, trained_on, most=most), 256)
+    known = None
+    if trained_on is not None:
+        known = population(model, fed(model, trained_on, most=most), exam.size)
     parts = [] if groups is None else _by_group(data, groups)
-    apart = [population(model, part, 256) for part in parts]
+    apart = [population(model, part, exam.size) for part in parts]
     return _report(exam, findings(exam, known, apart))
 
 

@@ -44,6 +44,9 @@ def score(model: Any, data: Fed, order: Array, answers: Any) -> Score:
     if data.targets is None:
         return Score(None, None, len(order))
     targets, outputs = data.answers(order), np.asarray(first(answers), "float32")
+    if isinstance(targets, dict) and not isinstance(answers, dict):  # by names, as fit takes them
+        names = getattr(model, "output_names", [])
+        targets = [targets[name] for name in names] if {*names} == {*targets} else targets
     target = np.asarray(first(targets))
     labels = _labels(target, outputs)
     accuracy = None if labels is None else float((_classes(outputs) == labels).mean())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -37,7 +38,7 @@ def findings(
         found = [*_batches(exam), *_small_variance(exam)]
         found += off + leaks if costs_more(exam) else leaks + off
     found += _populations(exam, groups or [])
-    for rule in (_frozen, _dead, _precision, _bias, _decay):
+    for rule in (_frozen, _dead, _precision, _bias, _decay, _unknown):
         found += rule(exam)
     known = {one.kind: one for one in reversed(found)}  # of two of a kind, the first
     return sorted(known.values(), key=lambda one: (not one.serious, found.index(one)))
@@ -211,3 +212,10 @@ def _decay(exam: Exam) -> Iterator[Finding]:
     if found:
         text = f"γ and β of {len(found)} of {len(exam.layers)} layers decay"
         yield report_of("decay", False, found, text)
+
+
+def _unknown(exam: Exam) -> Iterator[Finding]:
+    if exam.unknown:
+        text = f"{len(exam.unknown)} of {len(exam.unknown) + len(exam.layers)} layers"
+        found = report_of("not-examined", False, [], text)
+        yield dataclasses.replace(found, layers=tuple(exam.unknown))

@@ -92,12 +92,6 @@ def _source_option(command: Callable[..., None]) -> Callable[..., None]:
     )(command)
 
 
-def _json_option(text: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    return click.option(
-        "--json", "json_file", type=click.Path(path_type=Path), metavar="FILE", help=text
-    )
-
-
 def _load(source: str | None) -> Dataset:
     from bn_tutorial.data.cifar10 import load_cifar10
     from bn_tutorial.data.sources import DataError
@@ -170,7 +164,7 @@ def _files(place: Path) -> list[Path]:
     metavar="FILE",
     help="Write all epochs here, as CSV.",
 )
-@_json_option("Write all epochs here, as JSON.")
+@options.json_option("Write all epochs here, as JSON.")
 def train(
     *,
     seeds: int | None,
@@ -258,7 +252,7 @@ def _runs(count: int) -> str:
     help="The ledger of another build, as ledger.json beside its pages. "
     "The exit status is 1 if a claim's verdict differs.",
 )
-@_json_option("Write the ledger here, as JSON.")
+@options.json_option("Write the ledger here, as JSON.")
 def evidence(*, against: Path | None, json_file: Path | None) -> None:
     """Print the verdicts that experiments recorded, beside those of another build.
 
@@ -311,7 +305,7 @@ def evidence(*, against: Path | None, json_file: Path | None) -> None:
     help="Measure the network with batch normalisation, too.",
 )
 @_source_option
-@_json_option("Write all numbers here, as JSON.")
+@options.json_option("Write all numbers here, as JSON.")
 def bench(
     *,
     batch_sizes: tuple[int, ...],

@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from bn_tutorial.cli import output
+from bn_tutorial.cli.options import json_option
 
 #: What arrays may be called in a file.
 INPUTS, TARGETS = (
@@ -29,13 +30,7 @@ INPUTS, TARGETS = (
     is_flag=True,
     help="Let the model's file run code of its own: only for files that you trust.",
 )
-@click.option(
-    "--json",
-    "json_file",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Write the report here, too.",
-)
+@json_option("Write the report here, too.")
 def checkup(
     model: Path, images: Path, batch_size: int | None, unsafe: bool, json_file: Path | None
 ) -> None:
@@ -45,9 +40,10 @@ def checkup(
     with the names of the model's inputs), or an .npy file. The exit status is 1 if something serious
     was found, 2 if it could not be examined.
     """
+    output.check_targets(json_file)
     from bn_tutorial.bench import checkup as examine
 
-    with output.users_errors(ValueError):
+    with output.users_errors(ValueError, TypeError):
         x, y = _arrays(images)
         found = examine(_model(model, unsafe), x, y, batch_size=batch_size)
     if json_file is not None:

@@ -7,6 +7,7 @@ import dataclasses
 import types
 import typing
 from collections.abc import Callable
+from pathlib import Path
 
 import click
 import docstring_parser
@@ -46,6 +47,13 @@ def recipe_options(command: Command) -> Command:
             help=f"{described[field.name].replace('None', 'none')}  [default: {default}]",
         )(command)
     return command
+
+
+def json_option(text: str) -> Callable[[Command], Command]:
+    """Return an option that names a JSON file to write."""
+    return click.option(
+        "--json", "json_file", type=click.Path(path_type=Path), metavar="FILE", help=text
+    )
 
 
 def _type(field: str) -> tuple[Callable[[str], object], str]:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from bn_tutorial.networks.backend import keras, tf
+from bn_tutorial.networks.passes import fixed_batch
 
 #: At most so many batches are taken from what gives batches by itself.
 MOST_BATCHES = 500
@@ -29,7 +30,7 @@ class Fed:
     sizes : tuple of int
         The sizes of the batches in which a dataset gave them; none for arrays.
     total : int or None
-        How many there are, of which this may be a part; None if that is not known.
+        How many there are, of which this may be a part, if they were given as arrays.
     rows : numpy.ndarray of int, shape (n,), or None
         Which of them these are, if they were given as arrays.
     """
@@ -67,8 +68,8 @@ def fed(model: keras.Model, x: Any, y: Any = None, most: int | None = None) -> F
     y : array_like, or list, tuple or dict of these, optional
         The targets of inputs that are arrays.
     most : int, optional
-        So many examples will do: of arrays, they are spread evenly over all, in their order; of
-        batches the first are taken.
+        So many examples will do. They are spread evenly over all, in their order, unless it takes
+        more than `MOST_BATCHES` to read to the end.
 
     Returns
     -------
@@ -80,7 +81,11 @@ def fed(model: keras.Model, x: Any, y: Any = None, most: int | None = None) -> F
     ValueError
         If there are none, or they are not of equal number.
     """
-    return _collected(x, y, most) if _gives_batches(x) else _sliced(model, x, y, most)
+    found = _collected(x, y, most) if _gives_batches(x) else _sliced(model, x, y, most)
+    whole = len(found) - len(found) % (fixed_batch(model) or 1)
+    if whole == len(found):
+        return found
+    return _taken(found, np.arange(whole))
 
 
 def _checked(found: Fed) -> Fed:
@@ -115,29 +120,39 @@ def _collected(x: Any, y: Any, most: int | None) -> Fed:
     """Collect batches until there are enough."""
     if y is not None:
         raise ValueError("what gives batches gives their targets as well: leave y out.")
-    batches, seen, source = [], 0, _batches(x)
-    for batch in itertools.islice(source, MOST_BATCHES):
-        inputs, targets = (*batch, None)[:2] if isinstance(batch, tuple) else (batch, None)
-        pair = keras.tree.map_structure(_array, (inputs, targets))
-        batches.append(pair)
-        seen += len(keras.tree.flatten(pair)[0])
-        if most is not None and seen >= most:
-            break
+    batches = []
+    for batch in _batches(x, most):
+        inputs, targets = (*batch, None)[:2] if isinstance(batch, (tuple, list)) else (batch, None)
+        batches.append(keras.tree.map_structure(_array, (inputs, targets)))
     if not batches:
         raise ValueError("there are no images: give at least one batch.")
-    whole = next(source, None) is None  # there is no more
     try:
         inputs, targets = keras.tree.map_structure(lambda *parts: _joined(parts), *batches)
     except ValueError as error:
         raise ValueError(f"the batches do not fit together: {error}") from None
     sizes = tuple(len(keras.tree.flatten(one)[0]) for one in batches)
-    return _checked(Fed(inputs, targets, sizes, sum(sizes) if whole else None))
+    return _checked(Fed(inputs, targets, sizes))
 
 
-def _batches(x: Any) -> Iterator[Any]:
-    if isinstance(x, keras.utils.PyDataset):
-        return (x[index] for index in range(len(x)))
-    return iter(x)
+def _batches(x: Any, most: int | None) -> Iterator[Any]:
+    """Yield batches until there are enough; if their number is known, spread evenly over all."""
+    source, indexed = iter(x), isinstance(x, keras.utils.PyDataset)
+    first = next(source, None)
+    if first is None:
+        return
+    size = len(keras.tree.flatten(first)[0])
+    wanted = MOST_BATCHES if most is None else min(-(-most // max(size, 1)), MOST_BATCHES)
+    number = int(x.cardinality()) if isinstance(x, tf.data.Dataset) else 0  # negative if unknown
+    number = (x.num_batches or 0) if indexed else number
+    if not wanted < number or (number > MOST_BATCHES and not indexed):
+        yield from itertools.islice(itertools.chain([first], source), wanted)
+        return
+    chosen = np.unique(np.linspace(0, number - 1, wanted).astype(int))
+    if indexed:
+        yield from (x[int(index)] for index in chosen)
+    else:
+        every = enumerate(itertools.chain([first], source))
+        yield from (batch for index, batch in every if index in chosen)
 
 
 def _joined(parts: Any) -> Any:
@@ -167,14 +182,18 @@ def spread(found: Fed, most: int) -> Fed:
         return found
     stretch = min(most, 100)
     starts = np.linspace(0, len(found) - stretch, max(most // stretch, 1)).astype(int)
-    at = (starts[:, None] + np.arange(stretch)).ravel()
+    return _taken(found, (starts[:, None] + np.arange(stretch)).ravel())
+
+
+def _taken(found: Fed, at: Any) -> Fed:
+    """Return some of the examples."""
     rows = None if found.rows is None else found.rows[at]
     return dataclasses.replace(found, inputs=found.at(at), targets=found.answers(at), rows=rows)
 
 
 def _has_several(model: keras.Model, x: Any) -> bool:
     """Return whether a list holds an input for each of the model's, and not examples."""
-    wanted = len(getattr(model, "inputs", None) or [None])
+    wanted = len(getattr(model, "inputs", None) or x)  # a subclass does not say
     return len(x) == wanted and all(hasattr(part, "shape") and len(part.shape) for part in x)
 
 
@@ -185,6 +204,8 @@ def _array(part: Any) -> Any:
         found = np.asarray(part)
     except (TypeError, ValueError):
         found = np.asarray(None)
+    if found.dtype == object and found.size and isinstance(found.flat[0], (str, bytes)):
+        found = found.astype(type(found.flat[0]))  # words
     if found.dtype == object or not found.ndim:
-        raise ValueError(f"the images are a {type(part).__name__}: give an array.")
+        raise ValueError(f"inputs and targets must be arrays, and this is a {type(part).__name__}.")
     return found

@@ -112,9 +112,12 @@ def clone(
             raise ValueError(f"the layer {operation.name!r} cannot be copied: {error}") from error
 
     if isinstance(model, keras.Sequential):
-        functional, kind = keras.Model(model.inputs[0], model.outputs[0]), keras.Sequential
+        functional, kind = (
+            keras.Model(model.inputs[0], model.outputs[0], name=model.name),
+            keras.Sequential,
+        )
     else:
-        functional = keras.Model(model.input, model.output)
+        functional = keras.Model(model.input, model.output, name=model.name)
         kind = type(functional)
     if type(model).call is not kind.call:
         raise ValueError(f"the model {model.name!r} has a call method of its own.")

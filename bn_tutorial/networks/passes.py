@@ -54,6 +54,24 @@ def normalisers(model: keras.Model) -> list[Any]:
     return [layer for layer in layers if hasattr(layer, "moving_variance")]
 
 
+def is_plain(layer: Any) -> bool:
+    """Return whether a normaliser says over which one axis of features it normalises."""
+    return isinstance(getattr(layer, "axis", None), int) and hasattr(layer, "epsilon")
+
+
+def fixed_batch(model: keras.Model) -> int | None:
+    """Return how many examples a model must be given at a time, if that was fixed."""
+    inputs = getattr(model, "inputs", None)
+    return inputs[0].shape[0] if inputs else None
+
+
+def rest(model: keras.Model) -> None:
+    """Let layers forget what they keep from batch to batch, as recurrent ones may."""
+    for layer in model._flatten_layers():
+        if getattr(layer, "stateful", False) and hasattr(layer, "reset_state"):
+            layer.reset_state()
+
+
 @contextlib.contextmanager
 def untouched() -> Iterator[None]:
     """Undo at the end of a ``with`` statement what passes change: variables and random states."""
@@ -137,10 +155,11 @@ def by_batch(
     inputs: Any,
     noted: dict[int, Moments] | None = None,
     idle: Container[int] = (),
+    training: bool = False,
 ) -> Any:
     """Return a model's outputs if it normalises by this batch, and is in inference mode otherwise.
 
-    Nothing is dropped, and no noise is added. What is frozen stays in inference mode, too.
+    What is frozen stays in inference mode, too.
 
     Parameters
     ----------
@@ -152,9 +171,12 @@ def by_batch(
         To which the moments of each normaliser's inputs are added, by its ``id``.
     idle : container of int
         The ``id`` of normalisers that are in inference mode in training, too.
+    training : bool
+        Whether other layers drop and add noise, as in training.
     """
+    rest(model)
 
-    def see(layer: Any, call: Any, values: Any, training: Any, mask: Any) -> Any:
+    def see(layer: Any, call: Any, values: Any, _: Any, mask: Any) -> Any:
         found = moments(layer, values, mask)
         if noted is not None:
             before = noted.get(id(layer))
@@ -163,12 +185,13 @@ def by_batch(
             return asked(call, values, False, mask)
         return with_moments(layer, call, values, mask, found)
 
-    with seen(normalisers(model), see):
-        return model(inputs, training=False)
+    with seen(filter(is_plain, normalisers(model)), see):
+        return model(inputs, training=training)
 
 
 def with_statistics_of(model: keras.Model, inputs: Any, known: Mapping[int, Moments]) -> Any:
     """Return a model's outputs in inference mode, with these in place of moving statistics."""
+    rest(model)
 
     def see(layer: Any, call: Any, values: Any, training: Any, mask: Any) -> Any:
         return with_moments(layer, call, values, mask, known[id(layer)])

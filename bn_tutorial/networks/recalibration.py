@@ -14,6 +14,8 @@ from bn_tutorial.networks.passes import (
     Moments,
     asked,
     by_batch,
+    fixed_batch,
+    is_plain,
     moments,
     normalisers,
     seen,
@@ -100,7 +102,7 @@ def population(model: keras.Model, data: Fed, batch_size: int) -> dict[int, Mome
     ValueError
         If the images do not fit the model, or two passes with the same images differ.
     """
-    order, size = np.random.default_rng(0).permutation(len(data)), batch_size
+    order, size = np.random.default_rng(0).permutation(len(data)), fixed_batch(model) or batch_size
     first: list[dict[int, Moments]] = [{}, {}]
     refused: list[str] = []
     with untouched():
@@ -130,7 +132,7 @@ def _check(norm: Any) -> None:
             f"the layer {norm.name!r} cannot be recalibrated: batch renormalisation keeps more "
             "statistics than these."
         )
-    if not isinstance(getattr(norm, "axis", None), int) or not hasattr(norm, "momentum"):
+    if not is_plain(norm) or not hasattr(norm, "momentum"):
         raise ValueError(
             f"the layer {norm.name!r} cannot be recalibrated: its class, {type(norm).__name__}, does "
             "not say over what it normalises."

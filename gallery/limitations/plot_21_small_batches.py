@@ -120,7 +120,8 @@ from bn_tutorial.figures import COLORS
 def change(recipes, norm, metric=POPULATION, b=2):
     """Return test accuracy at a small batch minus that at batch 32."""
     small, large = (trial.tested(metric, recipes[norm, size]) for size in (b, 32))
-    return small - large
+    both = small.index.intersection(large.index)  # some sizes have fewer seeds
+    return small.loc[both] - large.loc[both]
 
 
 networks = {

@@ -186,7 +186,7 @@ trial.judge(
         "shift-noise-example": fit(example=drawn, noisy=noisy),
         "shift-noise-bare": fit(bare=bare, noisy=noisy),
     },
-    alt="Six ratios, with over without batch normalisation: of the shift of "
+    alt="Six ratios, with batch normalisation divided by without: of the shift of "
     "gradients after steps of three lengths, and of the drift of distributions, of "
     "their shape, and with noise behind the normalisers.",
 )

@@ -138,7 +138,7 @@ trial.judge(
         "landscape-relative": compare(relative),
         "landscape-beta": compare("beta 3%"),
     },
-    alt="Six ratios, with over without batch normalisation: of the range of the "
+    alt="Six ratios, with batch normalisation divided by without: of the range of the "
     "loss, and of the change of the gradient, along steps of three lengths.",
 )
 

@@ -135,6 +135,16 @@ def test_the_built_site_shows_every_claim(site: Site) -> None:
     assert len(measured) > 20  # every experiment has run, and left its effects
 
 
+def test_a_real_build_judges_everything(site: Site) -> None:
+    """What was measured with other seeds than its rival, for instance, would be judged by none."""
+    if profile().source == "sample":
+        pytest.skip("this site was built from the sample")
+    judged = {n: page.select(".verdict") for n, page in site.pages.items() if "/plot_" in n}
+    assert sum(map(len, judged.values())) >= len(hypotheses())
+    for name, words in judged.items():
+        assert "verdict-not-judged" not in str(words), name
+
+
 def test_the_ledger_judges_nothing_on_the_sample(sample_site: Site) -> None:
     rows = sample_site.pages["verdicts.html"].select("table.ledger tbody tr")
     assert rows
