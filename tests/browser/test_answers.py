@@ -48,7 +48,7 @@ def test_an_experiment_answers_on_its_first_screen(desktop: Page, address: str, 
     assert box is not None
     assert box["y"] + box["height"] < 900
     assert answer.locator(".effect-words").inner_text().strip() not in ("", "–")
-    assert answer.locator(".verdict").count() == 1
+    assert answer.locator("p:not(.answer-others) .verdict").count() == 1
     assert answer.locator("svg.effect").count() == 1
     assert top(desktop, "article img[src$='.svg']") < 1600
     for link in answer.locator(".answer-links a").all():
