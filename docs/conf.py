@@ -57,6 +57,7 @@ extensions = [
 # sphinx-gallery's notebooks are downloads, and the table is a part of a page
 exclude_patterns = ["_build", "_search", "**/*.ipynb", "scaling/measured.md"]
 nitpicky = numfig = True
+suppress_warnings = ["sphinx_gallery.space_in_filename"]  # of a folder around the checkout
 nitpick_ignore = [("py:class", f"collections.abc.{name}") for name in ("Callable", "Mapping")]
 bibtex_bibfiles = ["references.bib"]
 bibtex_reference_style, bibtex_default_style = "author_year", "author-year"

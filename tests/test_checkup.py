@@ -597,6 +597,15 @@ def test_a_compiled_call_is_seen_through() -> None:
     np.testing.assert_array_equal(model.norm.moving_mean, before)
 
 
+def test_rectifiers_that_always_fire_are_worth_knowing(healthy: Patient) -> None:
+    model = keras.models.clone_model(healthy.model)
+    model.set_weights(healthy.model.get_weights())
+    assert "always-firing" not in [one.kind for one in checkup(model, RAW, LABELS).findings]
+    model.layers[1].beta.assign(np.full(64, 9.0))
+    found = {one.kind: one.serious for one in checkup(model, RAW, LABELS).findings}
+    assert found["always-firing"] is False
+
+
 def test_dead_rectifiers_are_found_in_a_model_built_layer_by_layer() -> None:
     model = keras.Sequential()
     model.add(keras.Input((192,)))

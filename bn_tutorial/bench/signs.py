@@ -38,7 +38,7 @@ def findings(
         found = [*_batches(exam), *_small_variance(exam)]
         found += off + leaks if costs_more(exam) else leaks + off
     found += _populations(exam, groups or [])
-    for rule in (_frozen, _dead, _precision, _bias, _decay, _unknown):
+    for rule in (_frozen, _dead, _linear, _precision, _bias, _decay, _unknown):
         found += rule(exam)
     known = {one.kind: one for one in reversed(found)}  # of two of a kind, the first
     return sorted(known.values(), key=lambda one: (not one.serious, found.index(one)))
@@ -163,6 +163,20 @@ def _dead(exam: Exam) -> Iterator[Finding]:
             f"fires on {len(exam.data)} images"
         )
         yield report_of("dead-features", shares[worst] > 0.5, found, text)
+
+
+def _linear(exam: Exam) -> Iterator[Finding]:
+    found = [
+        one
+        for one in exam.layers
+        if one.images >= ENOUGH and np.mean(one.bottom > 0) > 0.5 and _rectified(one.layer)
+    ]
+    if found:
+        most = max(float(np.mean(one.bottom > 0)) for one in found)
+        text = (
+            f"up to {most:.0%} of a layer's features are positive on all of {len(exam.data)} images"
+        )
+        yield report_of("always-firing", False, found, text)
 
 
 def _rectified(layer: Any) -> bool:
