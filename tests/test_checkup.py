@@ -469,7 +469,7 @@ def test_a_report_is_text_html_json_and_a_figure() -> None:
     assert text.startswith("The model 'sequential")
     for part in (
         "1. lag (serious)",
-        "Measured: on 500 images",
+        "Measured: on 480 images",
         "How sure:",
         "    recalibrate(model",
     ):

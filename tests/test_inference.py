@@ -43,7 +43,7 @@ def sequence(*parts: Any, shape: tuple[int, ...] = SHAPE) -> keras.Model:
 def test_recalibrated_statistics_are_those_of_the_population() -> None:
     model, x = sequence(layers.Flatten(), layers.BatchNormalization(), layers.Dense(2)), images(50)
     kernel = model.layers[-1].kernel.numpy()
-    recalibrate(model, x, batch_size=7)  # the last batch is smaller
+    recalibrate(model, x, batch_size=9)  # some batches are smaller
     flat = x.reshape(50, -1)
     np.testing.assert_allclose(model.layers[1].moving_mean, flat.mean(0), rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(model.layers[1].moving_variance, flat.var(0), rtol=1e-4)
@@ -160,7 +160,9 @@ def test_recalibrating_refuses_what_it_would_get_wrong(
 def test_recalibrating_wants_images_and_a_batch() -> None:
     with pytest.raises(ValueError, match="there are no images"):
         recalibrate(sequence(bn()), images(0))
-    with pytest.raises(ValueError, match="batch_size=0 is impossible: it must be at least 1"):
+    with pytest.raises(
+        ValueError, match="batch_size=0 is impossible: it must be a whole number from 1"
+    ):
         recalibrate(sequence(bn()), images(), batch_size=0)
     with pytest.raises(ValueError, match="the images do not fit the model: "):
         recalibrate(sequence(bn()), images(shape=(8, 8, 2)))
@@ -566,7 +568,6 @@ def test_folding_refuses_models_that_it_cannot_see_through() -> None:
         (lambda: sequence(BatchNorm()), "is of a class of its own"),
         (unlike, "a copy of the model .* does not answer as it does"),
         (lambda: keras.Sequential([layers.Dense(2)]), "with a known input shape"),
-        (lambda: sequence(layers.Lambda(lambda x: x), bn()), "cannot be copied"),
         (lambda: sequence(layers.Dense(2, partial(keras.ops.relu)), bn()), "cannot be copied"),
         (own, "has a call method of its own"),
     ]

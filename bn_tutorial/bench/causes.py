@@ -10,7 +10,17 @@ from typing import Any
 import numpy as np
 
 from bn_tutorial.bench.exam import Exam
-from bn_tutorial.bench.findings import COST, ENOUGH, FAR, MOVED, START, TIMES, Finding, report_of
+from bn_tutorial.bench.findings import (
+    COST,
+    ENOUGH,
+    FAR,
+    MOVED,
+    SHORT,
+    START,
+    TIMES,
+    Finding,
+    report_of,
+)
 from bn_tutorial.bench.seen import Seen
 from bn_tutorial.networks.passes import Moments
 
@@ -63,6 +73,8 @@ def statistics(exam: Exam, trained_on: dict[int, Moments]) -> Iterator[Finding]:
     if not any(one.at_start for one in off) and not gains(exam):
         # what is frozen need not fit: the layers behind it have learnt from what it gives
         off = [one for one in off if not one.frozen]
+    if not off and gains(exam):  # what is a little off in many features may matter as much
+        off = [max(exam.layers, key=far)]
     if off:
         kind, sure, why = _cause(exam, off, trained_on)
         yield report_of(kind, matters(exam), off, _in_words(exam, off), sure, why)
@@ -95,13 +107,20 @@ def _cause(exam: Exam, off: list[Seen], trained_on: dict[int, Moments]) -> tuple
     for factor in filter(None, map(_common_factor, off)):
         kind = "batch-of-one" if factor < 0.1 else "ragged-batch"
         return kind, "likely", f"all variances are ×{factor:.2g} of the true ones"
+    updates, momentum = exam.updates, max(one.layer.momentum for one in off)
+    most = momentum**updates if updates else 1.0  # of the start can be left, since it was compiled
     starts = [one.start for one in off if not math.isnan(one.start)]
-    if starts and max(starts) > START:
+    if starts and START < max(starts) < 2 * most:
         left = f"{max(starts):.0%} of them is still the start, mean 0 and variance 1"
         return "lag", "likely", left
-    updates = exam.updates
-    if updates and max(one.layer.momentum for one in off) ** updates > START:
+    if updates and most > START:
         return "lag", "likely", f"there were only {updates} updates"
+    if momentum < SHORT:
+        return (
+            "lag",
+            "likely",
+            f"with a momentum of {momentum:g} they hold the last few batches only",
+        )
     if trained_on:
         return "lag", "likely", "they do not fit the images of the training, either"
     first, *deeper = exam.layers

@@ -18,8 +18,10 @@ from bn_tutorial.networks.feeding import Fed, misfit, spread
 from bn_tutorial.networks.passes import (
     Moments,
     asked,
+    at_once,
     by_batch,
     fixed_batch,
+    footprint,
     is_plain,
     normalisers,
     other_axes,
@@ -31,9 +33,8 @@ from bn_tutorial.networks.passes import (
 
 Array = NDArray[Any]
 
-#: So many bytes may pass at once; of images that take more than the second on their way, in a large
-#: model, so many are looked at.
-MEMORY, LARGE, FEW = 8e8, 2e7, 200
+#: Of images that take so many bytes on their way, in a large model, so many are looked at.
+LARGE, FEW = 2e7, 200
 #: So many images are enough to see what companions do.
 COMPANIONS = 320
 #: Sizes of batches that are tried where it is not known, and the statistics look as if they mattered.
@@ -99,12 +100,17 @@ class Exam:
         )
 
     def leaked(self) -> tuple[float, float] | None:
-        """Return how much accuracy is lost with other companions, and in use; None without targets."""
-        names = ("batch", "mixed", "recalibrated")
-        batch, mixed, best = (self.scores[name].accuracy for name in names)
-        if batch is None or mixed is None or best is None:
+        """Return how much worse the answers are with other companions, and in use; None without targets.
+
+        In accuracy if there is one, or else in shares of the loss in use.
+        """
+        batch, mixed, best = (self.scores[name] for name in ("batch", "mixed", "recalibrated"))
+        if batch.accuracy is not None and mixed.accuracy is not None and best.accuracy is not None:
+            return batch.accuracy - mixed.accuracy, batch.accuracy - best.accuracy
+        if batch.loss is None or mixed.loss is None or not best.loss:
             return None
-        return batch - mixed, batch - best
+        scale = abs(best.loss)
+        return (mixed.loss - batch.loss) / scale, (best.loss - batch.loss) / scale
 
     def gain(self) -> tuple[float | None, float | None]:
         """Return by how much recalibrating lowers the loss and raises the accuracy."""
@@ -142,10 +148,12 @@ def examine(model: Any, data: Fed, batch_size: int | None = None) -> Exam:
     watched, noted = _Watched(norms), dict[int, Moments]()
     with untouched():
         try:
-            watched.plainly(model, data.at(np.arange(min(len(data), fixed or 8))))
+            some = data.at(np.arange(min(len(data), fixed or 8)))
+            watched.plainly(model, some)
             idle = {key for key, trains in watched.in_training.items() if not trains}
-            size = fixed or int(np.clip(MEMORY // max(watched.size, 1), 8, 256))
-            data = spread(data, FEW) if watched.size > LARGE and not fixed else data
+            size = fixed or min(at_once(model, some), 256)
+            if not fixed and footprint(model, some) > LARGE:
+                data = spread(data, FEW, batch_size)
             every = np.arange(len(data))
             answers = {"inference": _outputs(watched, model, data, every, size)}
             # sorted images would normalise each other in another way
@@ -159,7 +167,7 @@ def examine(model: Any, data: Fed, batch_size: int | None = None) -> Exam:
             if not (given or fixed or data.sizes) and _narrow(norms, noted):
                 sizes += GUESSED
             tried = [_with_companions(model, data, size, idle) for size in sizes]
-            lost = [(one.accuracy or 0) - (other.accuracy or 0) for one, other in tried]
+            lost = [_worse(one, other) for one, other in tried]
             worst = int(np.argmax(lost))
             batch_size = sizes[worst]
             scores["batch"], scores["mixed"] = tried[worst]
@@ -191,14 +199,12 @@ class _Watched:
 
     def __init__(self, norms: Sequence[Any]) -> None:
         self.norms = norms
-        self.by_batch = collections.defaultdict[int, bool](bool)
+        self.by_batch, self.by_batch_plainly = set[int](), set[int]()
         self.in_training = dict[int, bool]()
         self.least = dict[int, int]()
         self.top, self.bottom = dict[int, Array](), dict[int, Array]()
-        self.size = 0.0  # the bytes that an image takes on its way, roughly
 
     def __call__(self, model: Any, inputs: Any) -> Any:
-        self.size = 0
         rest(model)
         with seen(self.norms, self._see):
             return model(inputs, training=False)
@@ -206,10 +212,9 @@ class _Watched:
     def _see(self, layer: Any, call: Any, inputs: Any, training: Any, mask: Any) -> Any:
         outputs = asked(call, inputs, training, mask)
         key, shape = id(layer), inputs.shape
-        self.by_batch[key] |= training is True and bool(layer.trainable)
+        if training is True and layer.trainable:
+            self.by_batch.add(key)
         values = int(np.prod(shape[1:])) // shape[layer.axis]
-        # of four bytes each: before, behind, and twice as much between layers
-        self.size += 4 * 4 * values * shape[layer.axis]
         self.least[key] = min(values, self.least.get(key, values))
         axes = other_axes(layer, len(shape))
         top, bottom = tf.reduce_max(outputs, axes).numpy(), tf.reduce_min(outputs, axes).numpy()
@@ -220,13 +225,17 @@ class _Watched:
     def plainly(self, model: Any, inputs: Any) -> None:
         """See in which mode normalisers are if none is asked for, and if training is."""
         with keras.StatelessScope():  # what these update is not for the passes that follow
-            with seen(self.norms, self._see):
+            with seen(self.norms, self._ask):
                 model(inputs)
-            with seen(self.norms, self.train):
+            with seen(self.norms, self._train):
                 model(inputs, training=True)
 
-    def train(self, layer: Any, call: Any, inputs: Any, training: Any, mask: Any) -> Any:
-        """Note the mode of a normaliser in a training pass."""
+    def _ask(self, layer: Any, call: Any, inputs: Any, training: Any, mask: Any) -> Any:
+        if training is True and layer.trainable:
+            self.by_batch_plainly.add(id(layer))
+        return asked(call, inputs, training, mask)
+
+    def _train(self, layer: Any, call: Any, inputs: Any, training: Any, mask: Any) -> Any:
         self.in_training[id(layer)] = bool(training)
         return asked(call, inputs, training, mask)
 
@@ -239,9 +248,16 @@ class _Watched:
         moving = Moments(count, mean, variance)
         idle = bool(norm.trainable) and not self.in_training.get(key, True)
         return Seen(
-            norm, name, moving, population, self.by_batch[key], idle, self.least[key],
-            self.top[key], self.bottom[key], images,
+            norm, name, moving, population, key in self.by_batch, key in self.by_batch_plainly,
+            idle, self.least[key], self.top[key], self.bottom[key], images,
         )  # fmt: skip
+
+
+def _worse(one: Score, other: Score) -> float:
+    """Return by how much the second of two scores is worse."""
+    if one.accuracy is not None and other.accuracy is not None:
+        return one.accuracy - other.accuracy
+    return (other.loss or 0) - (one.loss or 0)
 
 
 def _moved(one: Array, other: Array) -> float:

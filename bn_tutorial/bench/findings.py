@@ -25,8 +25,12 @@ START = 0.03
 SMALL, LOW = 0.8, 20
 #: A γ of less than this share of its layer's largest switches a feature off.
 OFF = 1e-3
-#: What companions give away, in accuracy.
-LEAK = 0.08
+#: What companions give away, in accuracy, or as a share of the loss where there is none.
+LEAK, LEAK_LOSS = 0.08, 0.3
+#: Where batches of one were in the training, variances are smaller than this share of the true ones.
+NARROWER = 0.95
+#: With a smaller momentum, moving statistics hold the last few batches only.
+SHORT = 0.5
 #: So far apart, in standard deviations, two groups have statistics of their own.
 APART = 0.5
 STATISTICS = (

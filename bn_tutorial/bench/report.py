@@ -188,11 +188,13 @@ def checkup(
         raise TypeError(f"a check-up needs a Keras model, and this is a {type(model).__name__}.")
     if not model.built:
         raise ValueError("the model has no weights yet: call it on a batch first.")
-    if batch_size is not None and batch_size < 1:
-        raise ValueError(f"batch_size={batch_size} is impossible: it must be at least 1.")
+    if batch_size is not None and (type(batch_size) is not int or batch_size < 1):
+        raise ValueError(
+            f"batch_size={batch_size} is impossible: it must be a whole number from 1."
+        )
     if not normalisers(model):
         return Checkup(model.name, [], [], {}, 0)
-    data = fed(model, x, y, most)
+    data = fed(model, x, y, most, batch_size)
     exam = examine(model, data, batch_size)
     known = None
     if trained_on is not None:

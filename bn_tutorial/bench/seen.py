@@ -26,8 +26,8 @@ class Seen:
         Its name, with those of the models around it.
     moving, population : Moments
         Its moving statistics, and those of what it is given, each batch normalised by its own.
-    by_batch : bool
-        Whether it normalises by the batch in inference mode.
+    by_batch, by_batch_plainly : bool
+        Whether it normalises by the batch in inference mode, and if no mode is asked for.
     never_by_batch : bool
         Whether it is in inference mode in a training pass, although it is trainable.
     least : int
@@ -43,6 +43,7 @@ class Seen:
     moving: Moments
     population: Moments
     by_batch: bool
+    by_batch_plainly: bool
     never_by_batch: bool
     least: int
     top: Array
@@ -102,4 +103,6 @@ class Seen:
         share = at @ found / (at @ at)
         left = found - share * at
         fits = left @ left < 0.15 * (found - at) @ (found - at)
+        # a variance cannot be smaller than what is left of the start's, which is 1
+        fits &= np.mean(self.moving.variance[self.varied] < 0.8 * (1 - share)) < 0.1
         return float(1 - share) if fits and -0.05 < share < 1 else float("nan")

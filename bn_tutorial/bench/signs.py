@@ -9,9 +9,20 @@ from typing import Any
 
 import numpy as np
 
-from bn_tutorial.bench.causes import costs_more, middle, statistics
+from bn_tutorial.bench.causes import costs_more, is_off, middle, statistics
 from bn_tutorial.bench.exam import Exam
-from bn_tutorial.bench.findings import APART, ENOUGH, LEAK, LOW, OFF, SMALL, Finding, report_of
+from bn_tutorial.bench.findings import (
+    APART,
+    ENOUGH,
+    LEAK,
+    LEAK_LOSS,
+    LOW,
+    NARROWER,
+    OFF,
+    SMALL,
+    Finding,
+    report_of,
+)
 from bn_tutorial.networks.backend import keras
 from bn_tutorial.networks.passes import Moments
 
@@ -32,10 +43,11 @@ def findings(
     """
     found = [*_not_finite(exam), *_training_mode(exam)]
     if not found:  # these two explain whatever else the statistics show
+        found = [*_plain_call(exam)]
         leaks, off = [*_leak(exam)], [*statistics(exam, trained_on or {})]
         if leaks:  # batches of a kind have narrow statistics, too
             off = [one for one in off if one.serious]
-        found = [*_batches(exam), *_small_variance(exam)]
+        found += [*_batches(exam), *_small_variance(exam)]
         found += off + leaks if costs_more(exam) else leaks + off
     found += _populations(exam, groups or [])
     for rule in (_frozen, _dead, _linear, _precision, _bias, _decay, _unknown):
@@ -67,13 +79,42 @@ def _training_mode(exam: Exam) -> Iterator[Finding]:
         yield report_of("training-mode", True, found, text)
 
 
+def _plain_call(exam: Exam) -> Iterator[Finding]:
+    """Look for layers that train if nobody asks for a mode, though not in predict and evaluate."""
+    if not (found := [one for one in exam.layers if one.by_batch_plainly]):
+        return
+    asked = _asks_for_training(exam.model)
+    text = f"in a plain call, {len(found)} of {len(exam.layers)} layers normalise by the batch"
+    why = (
+        "so it is in a plain call, model(images); predict, evaluate and model(images, training=False) are "
+        "not affected"
+    )
+    if not asked:
+        why += "; an augmentation layer, whose usual mode is training, may be the cause"
+    yield report_of("training-mode", asked, found, text, why=why)
+
+
+def _asks_for_training(model: Any) -> bool:
+    """Return whether a layer is called with ``training=True`` somewhere in a model's graph."""
+    nodes = [
+        node
+        for layer in (model, *model._flatten_layers(include_self=False))
+        for node in getattr(layer, "_inbound_nodes", [])
+    ]
+    return any(node.arguments.kwargs.get("training") is True for node in nodes)
+
+
 def _leak(exam: Exam) -> Iterator[Finding]:
     leaked = exam.leaked()
-    if leaked and min(leaked) > LEAK:
-        batch, mixed, best = (exam.scores[n].accuracy for n in ("batch", "mixed", "recalibrated"))
+    scores = [exam.scores[name] for name in ("batch", "mixed", "recalibrated")]
+    by_loss = scores[0].accuracy is None
+    if leaked and min(leaked) > (LEAK_LOSS if by_loss else LEAK):
+        batch, mixed, best = (
+            f"{one.loss:.3g}" if by_loss else f"{one.accuracy:.0%}" for one in scores
+        )
         text = (
-            f"in batches of {exam.batch_size}, accuracy {batch:.0%} in the order given and {mixed:.0%} with "
-            f"other companions; {best:.0%} in use, recalibrated"
+            f"in batches of {exam.batch_size}, {'loss' if by_loss else 'accuracy'} {batch} in the order "
+            f"given and {mixed} with other companions; {best} in use, recalibrated"
         )
         yield report_of("leak", True, exam.layers, text, "likely")
 
@@ -100,12 +141,19 @@ def _batches(exam: Exam) -> Iterator[Finding]:
     left = 1 in sizes
     if not sizes and exam.given and exam.data.total is not None:
         left = exam.data.total % exam.batch_size == 1
+    # these batches may be those of an evaluation: what training left behind tells
+    hurt = any(is_off(one) or middle(one.ratio[one.varied]) < NARROWER for one in alone)
+    sure, why = (
+        ("certain", "") if hurt else ("possible", "this matters if training has such batches")
+    )
     if alone and (exam.batch_size == 1 or (sizes and set(sizes) == {1})):
-        yield report_of(
-            "batch-of-one", True, alone, "one example in a batch, one value of each feature"
-        )
+        text = "one example in a batch, one value of each feature"
+        said = exam.given and exam.batch_size == 1
+        sure, why = ("certain", "") if said else (sure, why)
+        yield report_of("batch-of-one", said or hurt, alone, text, sure, why)
     elif alone and left:
-        yield report_of("ragged-batch", True, alone, "a batch of one example, among larger ones")
+        text = "a batch of one example, among larger ones"
+        yield report_of("ragged-batch", hurt, alone, text, sure, why)
 
 
 def _frozen(exam: Exam) -> Iterator[Finding]:

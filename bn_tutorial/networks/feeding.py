@@ -13,8 +13,12 @@ import numpy as np
 from bn_tutorial.networks.backend import keras, tf
 from bn_tutorial.networks.passes import fixed_batch
 
-#: At most so many batches are taken from what gives batches by itself.
+#: At most so many batches are taken from what gives batches by itself, if nobody says how many examples.
 MOST_BATCHES = 500
+#: So many examples are read, to take some from everywhere; of more, the first are taken.
+READ = 50_000
+#: How many neighbours stay together where it is not known how many were in a batch.
+STRETCH = 96
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +60,13 @@ class Fed:
         return keras.tree.map_structure(lambda part: part[indices], self.targets)
 
 
-def fed(model: keras.Model, x: Any, y: Any = None, most: int | None = None) -> Fed:
+def fed(
+    model: keras.Model,
+    x: Any,
+    y: Any = None,
+    most: int | None = None,
+    together: int | None = None,
+) -> Fed:
     """Take examples from what `fit` would take.
 
     Parameters
@@ -68,8 +78,10 @@ def fed(model: keras.Model, x: Any, y: Any = None, most: int | None = None) -> F
     y : array_like, or list, tuple or dict of these, optional
         The targets of inputs that are arrays.
     most : int, optional
-        So many examples will do. They are spread evenly over all, in their order, unless it takes
-        more than `MOST_BATCHES` to read to the end.
+        So many examples will do. They are spread evenly over all, in their order, unless there are
+        more than `READ` in batches.
+    together : int, optional
+        How many neighbours in arrays were in a batch, and stay together.
 
     Returns
     -------
@@ -81,8 +93,18 @@ def fed(model: keras.Model, x: Any, y: Any = None, most: int | None = None) -> F
     ValueError
         If there are none, or they are not of equal number.
     """
-    found = _collected(x, y, most) if _gives_batches(x) else _sliced(model, x, y, most)
-    whole = len(found) - len(found) % (fixed_batch(model) or 1)
+    if most is not None and most < 1:
+        raise ValueError(f"most={most} is impossible: it must be at least 1.")
+    if _gives_batches(x):
+        _check_batched(model, x)
+        found = _collected(x, y, most)
+    else:
+        found = _sliced(model, x, y)
+        found = found if most is None else spread(found, most, together or STRETCH)
+    fixed = fixed_batch(model) or 1
+    if len(found) < fixed:
+        raise ValueError(f"the model takes {fixed} images at a time, and these are {len(found)}.")
+    whole = len(found) - len(found) % fixed
     if whole == len(found):
         return found
     return _taken(found, np.arange(whole))
@@ -141,10 +163,10 @@ def _batches(x: Any, most: int | None) -> Iterator[Any]:
     if first is None:
         return
     size = len(keras.tree.flatten(first)[0])
-    wanted = MOST_BATCHES if most is None else min(-(-most // max(size, 1)), MOST_BATCHES)
+    wanted = MOST_BATCHES if most is None else -(-most // max(size, 1))
     number = int(x.cardinality()) if isinstance(x, tf.data.Dataset) else 0  # negative if unknown
     number = (x.num_batches or 0) if indexed else number
-    if not wanted < number or (number > MOST_BATCHES and not indexed):
+    if not wanted < number or (number * size > READ and not indexed):
         yield from itertools.islice(itertools.chain([first], source), wanted)
         return
     chosen = np.unique(np.linspace(0, number - 1, wanted).astype(int))
@@ -159,8 +181,18 @@ def _joined(parts: Any) -> Any:
     return None if parts[0] is None else np.concatenate(parts)
 
 
-def _sliced(model: keras.Model, x: Any, y: Any, most: int | None) -> Fed:
-    """Take arrays, or a part of them that is spread evenly."""
+def _check_batched(model: keras.Model, x: Any) -> None:
+    """Check that a dataset's elements are batches, and not examples."""
+    inputs = getattr(model, "inputs", None)
+    if not isinstance(x, tf.data.Dataset) or not inputs:
+        return
+    first = keras.tree.flatten(x.element_spec)[0].shape
+    if first.rank == len(inputs[0].shape) - 1:
+        raise ValueError("the dataset gives one example at a time: give dataset.batch(32).")
+
+
+def _sliced(model: keras.Model, x: Any, y: Any) -> Fed:
+    """Take arrays."""
     several = isinstance(x, dict) or (isinstance(x, (list, tuple)) and _has_several(model, x))
     inputs = keras.tree.map_structure(_array, x) if several else _array(x)
     if isinstance(inputs, (list, tuple)) and len(inputs) == 1:
@@ -172,16 +204,16 @@ def _sliced(model: keras.Model, x: Any, y: Any, most: int | None) -> Fed:
     else:
         targets = _array(y)
     found = _checked(Fed(inputs, targets))
-    found = dataclasses.replace(found, total=len(found), rows=np.arange(len(found)))
-    return found if most is None else spread(found, most)
+    return dataclasses.replace(found, total=len(found), rows=np.arange(len(found)))
 
 
-def spread(found: Fed, most: int) -> Fed:
-    """Return at most so many of some examples: whole stretches, in which neighbours stay neighbours."""
+def spread(found: Fed, most: int, together: int) -> Fed:
+    """Return at most so many of some examples, from everywhere: so many neighbours stay together."""
     if len(found) <= most:
         return found
-    stretch = min(most, 100)
-    starts = np.linspace(0, len(found) - stretch, max(most // stretch, 1)).astype(int)
+    stretch = min(most, together * -(-32 // together))  # whole batches, and not too few images
+    places = np.linspace(0, len(found) // stretch - 1, max(most // stretch, 1))
+    starts = np.unique(places.astype(int)) * stretch
     return _taken(found, (starts[:, None] + np.arange(stretch)).ravel())
 
 

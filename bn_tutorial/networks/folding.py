@@ -280,6 +280,10 @@ def _check_same(model: keras.Model, new: keras.Model, images: Any) -> None:
             cases = (model, inputs), (new, inputs), (model, _nudged(inputs))
             answers = [_answer(one, given) for one, given in cases]
     except Exception as error:  # whatever layers of anybody raise
+        if images is None:
+            raise ValueError(
+                "random inputs do not fit the model: give images to compare on."
+            ) from error
         raise misfit(error) from error
     rough = max(ROUNDING.get(layer.compute_dtype, 0) for layer in model._flatten_layers())
     for outputs in zip(*answers, strict=True):

@@ -107,9 +107,13 @@ def clone(
             return operation
         try:
             config = operation.get_config() | dict((changes or {}).get(operation.name, {}))
-            return type(operation).from_config(config)
+            copy = type(operation).from_config(config)
         except (TypeError, ValueError, NotImplementedError) as error:
+            if not operation.variables and not operation._layers:  # there is nothing to be copied
+                return operation
             raise ValueError(f"the layer {operation.name!r} cannot be copied: {error}") from error
+        copy.name = operation.name  # which a configuration may leave out
+        return copy
 
     if isinstance(model, keras.Sequential):
         functional, kind = (

@@ -19,6 +19,9 @@ from bn_tutorial.networks.statistics import merged
 #: Up to so many values are averaged in 64 bits.
 EXACT = 2**20
 
+#: So many bytes may be on their way through a model at once, roughly.
+MEMORY = 8e8
+
 #: What stands for a normaliser's call: is given the layer, its own call, inputs, mode and mask.
 See = Callable[[Any, Callable[..., Any], Any, Any, Any], Any]
 
@@ -106,9 +109,45 @@ def seen(layers: Iterable[Any], see: See) -> Iterator[None]:
 
 
 def _seen(
-    see: See, layer: Any, call: Any, inputs: Any, training: Any = None, mask: Any = None
+    see: See,
+    layer: Any,
+    call: Any,
+    inputs: Any,
+    training: Any = None,
+    mask: Any = None,
+    **own: Any,
 ) -> Any:
-    return see(layer, call, inputs, training, mask)
+    return see(layer, functools.partial(call, **own), inputs, training, mask)
+
+
+def footprint(model: keras.Model, inputs: Any) -> float:
+    """Return how many bytes an example takes on its way, roughly: by what normalisers are given.
+
+    Parameters
+    ----------
+    model : keras.Model
+        The model, within `untouched`.
+    inputs : nest of arrays
+        Some examples.
+    """
+    taken = []
+
+    def see(layer: Any, call: Any, values: Any, training: Any, mask: Any) -> Any:
+        # of four bytes each: before, behind, and twice as much between layers
+        taken.append(4 * 4 * int(np.prod(values.shape[1:])))
+        return asked(call, values, training, mask)
+
+    rest(model)
+    with seen(normalisers(model), see):
+        model(inputs, training=False)
+    return float(sum(taken))
+
+
+def at_once(model: keras.Model, inputs: Any) -> int:
+    """Return how many examples may pass at once: eight, or as many more as fit into `MEMORY`."""
+    if fixed := fixed_batch(model):
+        return fixed
+    return max(int(MEMORY // max(footprint(model, inputs), 1)), 8)
 
 
 def asked(call: Callable[..., Any], inputs: Any, training: Any, mask: Any) -> Any:

@@ -13,6 +13,7 @@ from bn_tutorial.networks.layers import kind
 from bn_tutorial.networks.passes import (
     Moments,
     asked,
+    at_once,
     by_batch,
     fixed_batch,
     is_plain,
@@ -25,6 +26,8 @@ from bn_tutorial.recipe import NORMALISERS
 
 #: So many images are taken at most.
 MOST = 20_000
+#: A batch must have so many values of each feature: by fewer, what follows is distorted.
+FEWEST = 8
 #: How far two passes with the same images may be apart, in standard deviations of a feature.
 ROUNDING = 1e-3
 
@@ -46,21 +49,26 @@ def recalibrate(model: keras.Model, images: Any, batch_size: int = 1000) -> None
         Training inputs as `fit` would take them, scaled as the model gets them: 1,000 to 10,000 are
         enough, and of more than 20,000 a part is taken.
     batch_size : int
-        Images in a batch; the larger, the closer to the population, and the more memory it takes.
+        Images in a batch; the larger, the closer to the population. They are fewer where they would
+        take too much memory.
 
     Raises
     ------
     ValueError
         If the images do not fit the model, the statistics would not be finite, or not be those of the
-        population: for a normaliser that is frozen, renormalised or of an unknown kind, or a layer that
+        population: of too few values, for a normaliser that is frozen, renormalised or of an unknown kind, or a layer that
         draws at random even in inference mode. Nothing has changed then.
 
     References
     ----------
     Wu & Johnson (2021), Rethinking "Batch" in BatchNorm, section 3.
     """
-    if batch_size < 1:
-        raise ValueError(f"batch_size={batch_size} is impossible: it must be at least 1.")
+    if not isinstance(model, keras.Model):
+        raise TypeError(f"a Keras model is recalibrated, and this is a {type(model).__name__}.")
+    if type(batch_size) is not int or batch_size < 1:
+        raise ValueError(
+            f"batch_size={batch_size} is impossible: it must be a whole number from 1."
+        )
     if not model.built:
         raise ValueError("the model has no weights yet: call it on a batch first.")
     norms = normalisers(model)
@@ -68,10 +76,22 @@ def recalibrate(model: keras.Model, images: Any, batch_size: int = 1000) -> None
         raise ValueError("the model has no batch normalisation layer to recalibrate.")
     for norm in norms:
         _check(norm)
-    found = population(model, fed(model, images, most=MOST), batch_size)
+    data = fed(model, images, most=MOST)
+    with untouched():
+        try:
+            size = min(at_once(model, data.at(np.arange(fixed_batch(model) or 2))), batch_size)
+        except Exception as error:  # whatever layers of anybody raise
+            raise misfit(error) from error
+    found = population(model, data, size)
     for norm in norms:
         if id(norm) not in found:
             raise ValueError(f"the model does not call its layer {norm.name!r} on these images.")
+        values = found[id(norm)].count * min(size, len(data)) // len(data)
+        if values < FEWEST:
+            raise ValueError(
+                f"the layer {norm.name!r} gets {values} of each feature in a batch, which is no "
+                "population: give more images, or a larger batch_size."
+            )
         mean, variance = found[id(norm)].mean, found[id(norm)].variance
         largest = norm.moving_variance.dtype
         fits = np.abs(np.concatenate([mean, variance])) <= float(tf.as_dtype(largest).max)
@@ -102,17 +122,20 @@ def population(model: keras.Model, data: Fed, batch_size: int) -> dict[int, Mome
     ValueError
         If the images do not fit the model, or two passes with the same images differ.
     """
-    order, size = np.random.default_rng(0).permutation(len(data)), fixed_batch(model) or batch_size
+    order, fixed = np.random.default_rng(0).permutation(len(data)), fixed_batch(model)
+    # of nearly equal size: a last one of a single image would have no variance
+    number = len(data) // fixed if fixed else -(-len(data) // batch_size)
+    batches = np.array_split(order, number)
     first: list[dict[int, Moments]] = [{}, {}]
     refused: list[str] = []
     with untouched():
         try:
             for noted in first:
-                by_batch(model, data.at(order[:size]), noted)
-            _check_own(model, data.at(order[:size]), refused)
+                by_batch(model, data.at(batches[0]), noted)
+            _check_own(model, data.at(batches[0]), refused)
             found = dict(first[0])
-            for start in range(size, len(order), size):
-                by_batch(model, data.at(order[start : start + size]), found)
+            for one in batches[1:]:
+                by_batch(model, data.at(one), found)
         except Exception as error:  # whatever layers of anybody raise
             raise misfit(error) from error
     for reason in (*refused, *_unlike(normalisers(model), *first)):
