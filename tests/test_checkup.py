@@ -122,6 +122,60 @@ def test_dropout_before_a_normaliser_widens_its_moving_variances() -> None:
     assert "variance-shift" not in [one.kind for one in checkup(model, STANDARD, LABELS).findings]
 
 
+def test_augmentation_s_usual_mode_is_no_illness_and_hides_none() -> None:
+    model = lag(0).model
+    inputs = keras.Input((192,))
+    noisy = layers.Reshape((8, 8, 3))(inputs)
+    noisy = layers.Flatten()(layers.RandomFlip("horizontal")(noisy))
+    augmented = keras.Sequential([keras.Model(inputs, noisy), *model.layers])
+    found = {one.kind: one.serious for one in checkup(augmented, RAW, LABELS).findings}
+    assert (next(iter(found)), found["training-mode"]) == ("lag", False)
+    recalibrate(augmented, RAW)
+    assert not checkup(augmented, RAW, LABELS).serious
+
+
+def test_pixels_that_somebody_forgot_to_divide_are_other_images(healthy: Patient) -> None:
+    model = train(network(layers.BatchNormalization), RAW, LABELS, epochs=60)
+    found = checkup(model, 255 * RAW, LABELS).findings[0]
+    assert (found.kind, found.serious) == ("shifted-data", True)
+
+
+def test_little_distances_count_if_recalibrating_gains_much() -> None:
+    x = np.random.default_rng(0).normal(size=(512, 1)).astype("float32")
+    model = keras.Sequential(
+        [keras.Input((1,)), layers.BatchNormalization(), layers.Dense(1, "sigmoid")]
+    )
+    model.layers[1].kernel.assign([[99.0]])
+    model.compile("sgd", "binary_crossentropy")
+    recalibrate(model, x)
+    assert not checkup(model, x, x > x.mean()).findings
+    model.layers[0].moving_mean.assign_add([0.3])
+    report = checkup(model, x, x > x.mean())
+    assert report.layers[0]["distance"] == pytest.approx(0.3, abs=0.02)
+    assert (report.findings[0].kind, report.serious) == ("lag", True)
+
+
+def test_a_loss_can_leak_too() -> None:
+    rng = np.random.default_rng(0)
+    subject, own = rng.normal(0, 5, (100, 1, 1)), rng.normal(0, 1, (100, 20, 4))
+    x = (subject + own).astype("float32").reshape(-1, 4)
+    y = own.mean(-1, keepdims=True).astype("float32").reshape(-1, 1)
+    parts = [layers.BatchNormalization(momentum=0.9), layers.Dense(1)]
+    model = keras.Sequential([keras.Input((4,)), *parts])
+    model.compile(keras.optimizers.Adam(0.03), "mse")
+    model.fit(x, y, 20, 20, shuffle=False, verbose=0)
+    found = checkup(model, x, y, batch_size=20).findings[0]
+    assert (found.kind, found.serious) == ("leak", True)
+    assert "loss" in found.measured
+
+
+def test_batches_of_one_may_be_those_of_an_evaluation(healthy: Patient) -> None:
+    pairs = tf.data.Dataset.from_tensor_slices((RAW, LABELS)).batch(1)
+    report = checkup(healthy.model, pairs)
+    assert (report.findings[0].kind, report.findings[0].sure) == ("batch-of-one", "possible")
+    assert not report.serious
+
+
 def test_groups_that_share_batches_and_are_far_apart_are_two_populations(healthy: Patient) -> None:
     groups = np.arange(len(RAW)) % 2
     both = RAW + 0.3 * groups[:, None]
@@ -281,12 +335,15 @@ def test_words_may_be_objects() -> None:
     assert not checkup(model, words).serious
 
 
-def test_a_fixed_batch_and_what_layers_remember_are_respected() -> None:
+def stateful() -> Any:
     keras.utils.set_random_seed(0)
     inputs = keras.Input((5, 3), batch_size=8)
     hidden = layers.GRU(4, stateful=True)(inputs)
-    model = keras.Model(inputs, layers.Dense(2)(layers.BatchNormalization()(hidden)))
-    x = drawn(67, 5, 3)
+    return keras.Model(inputs, layers.Dense(2)(layers.BatchNormalization()(hidden)))
+
+
+def test_a_fixed_batch_and_what_layers_remember_are_respected() -> None:
+    model, x = stateful(), drawn(67, 5, 3)
     model(x[:8])
     remembered = model.layers[1].states[0].numpy()
     assert checkup(model, x).findings[0].kind == "statistics-not-restored"
@@ -440,6 +497,8 @@ def test_random_numbers_are_drawn_as_if_there_had_been_no_check_up() -> None:
         (lambda model: (model, "images"), "must be arrays, and this is a str"),
         (lambda model: (model, iter([])), "there are no images"),
         (lambda model: (model, pairs(), LABELS), "leave y out"),
+        (lambda model: (model, tf.data.Dataset.from_tensor_slices(RAW)), "give dataset.batch"),
+        (lambda model: (stateful(), drawn(5, 5, 3)), "takes 8 images at a time, and these are 5"),
         (lambda model: (keras.Sequential([layers.BatchNormalization()]), RAW), "no weights yet"),
     ],
 )
@@ -448,6 +507,12 @@ def test_a_mistake_gets_one_sentence(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         checkup(*give(healthy.model))
+
+
+def test_sizes_are_whole_numbers(healthy: Patient) -> None:
+    for options in ({"batch_size": 32.0}, {"batch_size": 0}, {"most": 0}):
+        with pytest.raises(ValueError, match="is impossible: it must be"):
+            checkup(healthy.model, RAW, **options)
 
 
 def test_only_keras_models_are_examined() -> None:

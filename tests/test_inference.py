@@ -11,6 +11,7 @@ from bn_tutorial import Recipe, build, scratch
 from bn_tutorial.networks.backend import keras, tf
 from bn_tutorial.networks.folding import fold
 from bn_tutorial.networks.layers import GhostBatchNormalization
+from bn_tutorial.networks.passes import at_once, untouched
 from bn_tutorial.networks.recalibration import recalibrate
 from bn_tutorial.networks.statistics import population_statistics
 from bn_tutorial.scratch.layer import BatchNorm
@@ -166,6 +167,25 @@ def test_recalibrating_wants_images_and_a_batch() -> None:
         recalibrate(sequence(bn()), images(), batch_size=0)
     with pytest.raises(ValueError, match="the images do not fit the model: "):
         recalibrate(sequence(bn()), images(shape=(8, 8, 2)))
+
+
+@pytest.mark.parametrize(("count", "size"), [(1, 1000), (5, 1000), (60, 1), (60, 5)])
+def test_a_few_values_are_no_population(count: int, size: int) -> None:
+    model = sequence(layers.Flatten(), layers.Dense(4), bn())
+    with pytest.raises(ValueError, match="of each feature in a batch, which is no population"):
+        recalibrate(model, images(count), batch_size=size)
+    recalibrate(sequence(layers.Conv2D(4, 3), bn()), images(count))  # of many places
+
+
+def test_large_images_pass_in_smaller_batches() -> None:
+    model = sequence(layers.Conv2D(64, 1), bn(), shape=(256, 256, 3))
+    with untouched():
+        assert at_once(model, images(2, (256, 256, 3))) == 11
+
+
+def test_only_models_are_recalibrated() -> None:
+    with pytest.raises(TypeError, match="a Keras model is recalibrated, and this is a NoneType"):
+        recalibrate(None, images())
 
 
 @pytest.mark.parametrize("spoilt", [np.nan, np.inf])
@@ -614,6 +634,24 @@ def test_a_renormalising_layer_may_take_another_in() -> None:
     folded = fold(model, strict=False)
     assert ([*folded.stayed], folded.folded) == (["first"], 1)
     np.testing.assert_allclose(folded(images()), model(images()), rtol=1e-4, atol=1e-5)
+
+
+class Times(keras.layers.Layer):
+    """A layer of somebody who has not written get_config."""
+
+    def __init__(self, factor: float = 2, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.factor = factor
+
+    def call(self, inputs: Any) -> Any:
+        return inputs * self.factor
+
+
+def test_layers_without_a_configuration_are_copied_or_used_again() -> None:
+    parts = [layers.Dense(4), bn(), Times(3), layers.Lambda(lambda x: x + 1), layers.Dense(2)]
+    model, x = sequence(*parts), images()
+    folded = fold(model, x)
+    np.testing.assert_allclose(folded(x), model(x), rtol=1e-4, atol=1e-5)
 
 
 class Sine(keras.layers.Layer):

@@ -52,13 +52,13 @@ def matters(exam: Exam) -> bool:
     return exam.moved > MOVED and (loss is None or loss > 0)
 
 
-def gains(exam: Exam) -> bool:
-    """Return whether recalibrating measurably makes the answers better."""
+def gains(exam: Exam, times: float = 1) -> bool:
+    """Return whether recalibrating makes the answers better, by so many times what can be measured."""
     loss, hits = exam.gain()
     if hits is not None:
-        return hits > max(COST, 1 / math.sqrt(len(exam.data)))
+        return hits > times * max(COST, 1 / math.sqrt(len(exam.data)))
     before = exam.scores["inference"].loss
-    return loss is not None and before is not None and loss > 0.2 * abs(before)
+    return loss is not None and before is not None and loss > times * 0.2 * abs(before)
 
 
 def costs_more(exam: Exam) -> bool:
@@ -73,11 +73,12 @@ def statistics(exam: Exam, trained_on: dict[int, Moments]) -> Iterator[Finding]:
     if not any(one.at_start for one in off) and not gains(exam):
         # what is frozen need not fit: the layers behind it have learnt from what it gives
         off = [one for one in off if not one.frozen]
+    serious = matters(exam)
     if not off and gains(exam):  # what is a little off in many features may matter as much
-        off = [max(exam.layers, key=far)]
+        off, serious = [max(exam.layers, key=far)], gains(exam, 2)
     if off:
         kind, sure, why = _cause(exam, off, trained_on)
-        yield report_of(kind, matters(exam), off, _in_words(exam, off), sure, why)
+        yield report_of(kind, serious, off, _in_words(exam, off), sure, why)
 
 
 def _in_words(exam: Exam, off: Sequence[Seen]) -> str:
@@ -116,24 +117,26 @@ def _cause(exam: Exam, off: list[Seen], trained_on: dict[int, Moments]) -> tuple
     if updates and most > START:
         return "lag", "likely", f"there were only {updates} updates"
     if momentum < SHORT:
-        return (
-            "lag",
-            "likely",
-            f"with a momentum of {momentum:g} they hold the last few batches only",
-        )
+        few = f"with a momentum of {momentum:g} they hold the last few batches only"
+        return "lag", "likely", few
+    if not any(map(is_off, off)):
+        if off[0].frozen:
+            return "shifted-data", "possible", ""
+        return "lag", "possible", "the weights have moved on since"
     if trained_on:
         return "lag", "likely", "they do not fit the images of the training, either"
     first, *deeper = exam.layers
     if deeper and first in off and np.mean([is_off(one) for one in deeper]) < 0.5:
         return "shifted-data", "likely", ""
-    if far(off[0]) > 1 or not updates:
+    scale = middle(off[0].ratio[off[0].varied])
+    if far(off[0]) > 1 or not 0.1 < scale < 10 or not updates:
         return "shifted-data", "possible", ""
     return "lag", "possible", "the weights have moved on since"
 
 
 def _fits(off: list[Seen], others: dict[int, Moments]) -> bool:
-    """Return whether moving statistics are these, by the ``id`` of layers."""
-    known = [one for one in off if id(one.layer) in others]
+    """Return whether moving statistics that are off are these, by the ``id`` of layers."""
+    known = [one for one in off if id(one.layer) in others and is_off(one)]
     there = [dataclasses.replace(one, population=others[id(one.layer)]) for one in known]
     return bool(there) and not any(map(is_off, there))
 

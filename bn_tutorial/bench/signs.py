@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import math
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -96,11 +97,13 @@ def _plain_call(exam: Exam) -> Iterator[Finding]:
 
 def _asks_for_training(model: Any) -> bool:
     """Return whether a layer is called with ``training=True`` somewhere in a model's graph."""
-    nodes = [
-        node
-        for layer in (model, *model._flatten_layers(include_self=False))
-        for node in getattr(layer, "_inbound_nodes", [])
-    ]
+
+    def usually(layer: Any) -> bool:  # of augmentation layers that is the default
+        mode = inspect.signature(layer.call).parameters.get("training")
+        return mode is not None and mode.default is True
+
+    layers = (one for one in model._flatten_layers() if not usually(one))
+    nodes = [node for one in layers for node in getattr(one, "_inbound_nodes", [])]
     return any(node.arguments.kwargs.get("training") is True for node in nodes)
 
 

@@ -79,7 +79,7 @@ def recalibrate(model: keras.Model, images: Any, batch_size: int = 1000) -> None
     data = fed(model, images, most=MOST)
     with untouched():
         try:
-            size = min(at_once(model, data.at(np.arange(fixed_batch(model) or 2))), batch_size)
+            size = min(at_once(model, data.at(np.arange(fixed_batch(model) or 1))), batch_size)
         except Exception as error:  # whatever layers of anybody raise
             raise misfit(error) from error
     found = population(model, data, size)
