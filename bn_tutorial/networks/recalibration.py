@@ -56,8 +56,10 @@ def recalibrate(model: keras.Model, images: Any, batch_size: int = 1000) -> None
     ------
     ValueError
         If the images do not fit the model, the statistics would not be finite, or not be those of the
-        population: of too few values, for a normaliser that is frozen, renormalised or of an unknown kind, or a layer that
-        draws at random even in inference mode. Nothing has changed then.
+        population: of too few values in a batch, for a normaliser that is frozen, renormalised or of an
+        unknown kind, or a layer that draws at random even in inference mode. Nothing has changed then.
+    TypeError
+        If it is no Keras model.
 
     References
     ----------
