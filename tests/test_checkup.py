@@ -282,6 +282,17 @@ def test_new_statistics_are_found_and_fresh_ones_are_healthy(name: str) -> None:
     assert not checkup(model, x).serious
 
 
+def test_what_cannot_be_folded_is_worth_knowing() -> None:
+    inputs = keras.Input((6,))
+    hidden = layers.ReLU()(layers.BatchNormalization(name="kept")(layers.ReLU()(inputs)))
+    model, x = keras.Model(inputs, layers.Dense(2)(hidden)), drawn(64, 6)
+    recalibrate(model, x)
+    found = {one.kind: one for one in checkup(model, x).findings}
+    assert found["not-foldable"].layers == ("kept",)
+    assert not found["not-foldable"].serious
+    assert "Into the layer before: 're_lu" in found["not-foldable"].measured
+
+
 class Centred(keras.layers.Layer):
     """A normaliser that does not say over what it normalises."""
 

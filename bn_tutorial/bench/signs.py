@@ -25,6 +25,7 @@ from bn_tutorial.bench.findings import (
     report_of,
 )
 from bn_tutorial.networks.backend import keras
+from bn_tutorial.networks.folding import unfoldable
 from bn_tutorial.networks.passes import Moments
 
 
@@ -51,7 +52,7 @@ def findings(
         found += [*_batches(exam), *_small_variance(exam)]
         found += off + leaks if costs_more(exam) else leaks + off
     found += _populations(exam, groups or [])
-    for rule in (_frozen, _dead, _linear, _precision, _bias, _decay, _unknown):
+    for rule in (_frozen, _dead, _linear, _precision, _bias, _decay, _unfoldable, _unknown):
         found += rule(exam)
     known = {one.kind: one for one in reversed(found)}  # of two of a kind, the first
     return sorted(known.values(), key=lambda one: (not one.serious, found.index(one)))
@@ -277,6 +278,14 @@ def _decay(exam: Exam) -> Iterator[Finding]:
     if found:
         text = f"γ and β of {len(found)} of {len(exam.layers)} layers decay"
         yield report_of("decay", False, found, text)
+
+
+def _unfoldable(exam: Exam) -> Iterator[Finding]:
+    if reasons := unfoldable(exam.model):
+        first = next(iter(reasons.values())).rstrip(".")
+        text = f"{len(reasons)} of {len(exam.layers)} layers cannot be folded; {first}"
+        found = report_of("not-foldable", False, [], text)
+        yield dataclasses.replace(found, layers=tuple(reasons))
 
 
 def _unknown(exam: Exam) -> Iterator[Finding]:

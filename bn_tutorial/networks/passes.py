@@ -76,23 +76,31 @@ def rest(model: keras.Model) -> None:
 
 
 @contextlib.contextmanager
-def untouched() -> Iterator[None]:
-    """Undo at the end of a ``with`` statement what passes change: variables and random states."""
-    eagerly = tf.config.functions_run_eagerly()
+def same_draws() -> Iterator[None]:
+    """Give random states back at the end of a ``with`` statement."""
     states = random.getstate(), np.random.get_state()  # noqa: NPY002
     eager = importlib.import_module("tensorflow.python.eager.context").context()  # no public way
     drawn = getattr(eager, "_rng", None)
     drawing = drawn and drawn.getstate()
-    tf.config.run_functions_eagerly(True)  # a compiled call would pass the watchers by
     try:
-        with keras.StatelessScope():  # what is assigned to variables stays in it
-            yield
+        yield
     finally:
-        tf.config.run_functions_eagerly(eagerly)
         random.setstate(states[0])
         np.random.set_state(states[1])  # noqa: NPY002
         if drawn:
             drawn.setstate(drawing)
+
+
+@contextlib.contextmanager
+def untouched() -> Iterator[None]:
+    """Undo at the end of a ``with`` statement what passes change: variables and random states."""
+    eagerly = tf.config.functions_run_eagerly()
+    tf.config.run_functions_eagerly(True)  # a compiled call would pass the watchers by
+    try:
+        with same_draws(), keras.StatelessScope():  # what is assigned to variables stays in it
+            yield
+    finally:
+        tf.config.run_functions_eagerly(eagerly)
 
 
 @contextlib.contextmanager
