@@ -138,8 +138,8 @@ trial.judge(
         "landscape-relative": compare(relative),
         "landscape-beta": compare("beta 3%"),
     },
-    alt="Six ratios, with batch normalisation divided by without: of the range of the "
-    "loss, and of the change of the gradient, along steps of three lengths.",
+    alt="Six ratios, with batch normalisation divided by without: of the range of "
+    "the loss, and of the change of the gradient, along steps of three lengths.",
 )
 
 # %%
