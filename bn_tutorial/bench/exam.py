@@ -34,7 +34,7 @@ from bn_tutorial.networks.passes import (
 Array = NDArray[Any]
 
 #: Of images that take so many bytes on their way, in a large model, so many are looked at.
-LARGE, FEW = 2e7, 200
+LARGE, FEW = 2e7, 160
 #: So many images are enough to see what companions do.
 COMPANIONS = 320
 #: Sizes of batches that are tried where it is not known, and the statistics look as if they mattered.

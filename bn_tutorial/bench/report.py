@@ -24,6 +24,8 @@ from bn_tutorial.networks.recalibration import population
 
 #: So many images are looked at, if there are more.
 MOST = 512
+#: The findings that are about moving statistics.
+OF_STATISTICS = {"lag", "statistics-not-restored", "shifted-data", "variance-shift"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,6 +69,11 @@ class Checkup:
         ill = [one.kind for one in self.findings if one.serious]
         if ill:
             return f"The model {self.model!r} is ill: {', '.join(ill)} ({seen})."
+        if {one.kind for one in self.findings} & OF_STATISTICS:
+            return (
+                f"The statistics of {self.model!r} are not quite those of these images, which does little "
+                f"harm ({seen})."
+            )
         return (
             f"The batch normalisation of {self.model!r} is healthy: its statistics fit these images, and "
             f"it answers as it would with fresh ones ({seen})."
