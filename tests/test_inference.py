@@ -11,7 +11,7 @@ from bn_tutorial import Recipe, build, scratch
 from bn_tutorial.networks.backend import keras, tf
 from bn_tutorial.networks.folding import fold
 from bn_tutorial.networks.layers import GhostBatchNormalization
-from bn_tutorial.networks.passes import at_once, untouched
+from bn_tutorial.networks.passes import at_once, footprint, untouched
 from bn_tutorial.networks.recalibration import recalibrate
 from bn_tutorial.networks.statistics import population_statistics
 from bn_tutorial.scratch.layer import BatchNorm
@@ -180,7 +180,7 @@ def test_a_few_values_are_no_population(count: int, size: int) -> None:
 def test_large_images_pass_in_smaller_batches() -> None:
     model = sequence(layers.Conv2D(64, 1), bn(), shape=(256, 256, 3))
     with untouched():
-        assert at_once(model, images(2, (256, 256, 3))) == 11
+        assert at_once(model, footprint(model, images(2, (256, 256, 3)))) == 11
 
 
 def test_only_models_are_recalibrated() -> None:

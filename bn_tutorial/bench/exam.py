@@ -86,11 +86,8 @@ class Exam:
 
     def in_training(self) -> dict[int, Moments]:
         """Return the moments of what normalisers are given in training, noise and all, by their ``id``."""
-        noted, order = dict[int, Moments](), np.random.default_rng(0).permutation(len(self.data))
         with untouched():
-            for part in _parts(order, self.size):
-                by_batch(self.model, self.data.at(part), noted, self.idle, training=True)
-        return noted
+            return _noted(self.model, self.data, self.size, self.idle, training=True)
 
     @property
     def moved(self) -> float:
@@ -145,20 +142,19 @@ def examine(model: Any, data: Fed, batch_size: int | None = None) -> Exam:
     names = _names(model, every_norm)
     norms, fixed = list(filter(is_plain, every_norm)), fixed_batch(model)
     batch_size = fixed or batch_size
-    watched, noted = _Watched(norms), dict[int, Moments]()
+    watched = _Watched(norms)
     with untouched():
         try:
             some = data.at(np.arange(min(len(data), fixed or 8)))
             watched.plainly(model, some)
             idle = {key for key, trains in watched.in_training.items() if not trains}
-            size = fixed or min(at_once(model, some), 256)
-            if not fixed and footprint(model, some) > LARGE:
+            taken = footprint(model, some)
+            size = fixed or min(at_once(model, taken), 256)
+            if not fixed and taken > LARGE:
                 data = spread(data, FEW, batch_size)
             every = np.arange(len(data))
             answers = {"inference": _outputs(watched, model, data, every, size)}
-            # sorted images would normalise each other in another way
-            for part in _parts(np.random.default_rng(0).permutation(every), size):
-                by_batch(model, data.at(part), noted, idle)
+            noted = _noted(model, data, size, idle)
             known = {key: one for key, one in noted.items() if np.isfinite(one.mean).all()}
             answer = functools.partial(with_statistics_of, known=known)
             answers["recalibrated"] = _outputs(answer, model, data, every, size)
@@ -286,6 +282,17 @@ def _with_companions(model: Any, data: Fed, size: int, idle: set[int]) -> tuple[
         score(model, data, order, _outputs(answer, model, data, order, size)) for order in orders
     )
     return one, other
+
+
+def _noted(
+    model: Any, data: Fed, size: int, idle: set[int], training: bool = False
+) -> dict[int, Moments]:
+    """Return the moments of what normalisers are given, by their ``id``."""
+    noted = dict[int, Moments]()
+    # sorted images would normalise each other in another way
+    for part in _parts(np.random.default_rng(0).permutation(len(data)), size):
+        by_batch(model, data.at(part), noted, idle, training)
+    return noted
 
 
 def _parts(order: Array, size: int) -> Iterator[Array]:

@@ -151,11 +151,9 @@ def footprint(model: keras.Model, inputs: Any) -> float:
     return float(sum(taken))
 
 
-def at_once(model: keras.Model, inputs: Any) -> int:
-    """Return how many examples may pass at once: eight, or as many more as fit into `MEMORY`."""
-    if fixed := fixed_batch(model):
-        return fixed
-    return max(int(MEMORY // max(footprint(model, inputs), 1)), 8)
+def at_once(model: keras.Model, taken: float) -> int:
+    """Return how many examples of this `footprint` may pass at once: as many as fit into `MEMORY`."""
+    return fixed_batch(model) or max(int(MEMORY // max(taken, 1)), 8)
 
 
 def asked(call: Callable[..., Any], inputs: Any, training: Any, mask: Any) -> Any:

@@ -16,6 +16,7 @@ from bn_tutorial.networks.passes import (
     at_once,
     by_batch,
     fixed_batch,
+    footprint,
     is_plain,
     moments,
     normalisers,
@@ -81,7 +82,8 @@ def recalibrate(model: keras.Model, images: Any, batch_size: int = 1000) -> None
     data = fed(model, images, most=MOST)
     with untouched():
         try:
-            size = min(at_once(model, data.at(np.arange(fixed_batch(model) or 1))), batch_size)
+            some = data.at(np.arange(fixed_batch(model) or 1))
+            size = min(at_once(model, footprint(model, some)), batch_size)
         except Exception as error:  # whatever layers of anybody raise
             raise misfit(error) from error
     found = population(model, data, size)
