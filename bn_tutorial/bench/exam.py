@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from bn_tutorial.bench.scores import Score, score
 from bn_tutorial.bench.seen import Seen
 from bn_tutorial.networks.backend import keras, tf
-from bn_tutorial.networks.feeding import Fed, misfit, spread
+from bn_tutorial.networks.feeding import Fed, passing, spread
 from bn_tutorial.networks.passes import (
     Moments,
     asked,
@@ -143,32 +143,29 @@ def examine(model: Any, data: Fed, batch_size: int | None = None) -> Exam:
     norms, fixed = list(filter(is_plain, every_norm)), fixed_batch(model)
     batch_size = fixed or batch_size
     watched = _Watched(norms)
-    with untouched():
-        try:
-            some = data.at(np.arange(min(len(data), fixed or 8)))
-            watched.plainly(model, some)
-            idle = {key for key, trains in watched.in_training.items() if not trains}
-            taken = footprint(model, some)
-            size = fixed or min(at_once(model, taken), 256)
-            if not fixed and taken > LARGE:
-                data = spread(data, FEW, batch_size)
-            every = np.arange(len(data))
-            answers = {"inference": _outputs(watched, model, data, every, size)}
-            noted = _noted(model, data, size, idle)
-            known = {key: one for key, one in noted.items() if np.isfinite(one.mean).all()}
-            answer = functools.partial(with_statistics_of, known=known)
-            answers["recalibrated"] = _outputs(answer, model, data, every, size)
-            scores = {name: score(model, data, every, found) for name, found in answers.items()}
-            sizes = [batch_size]
-            if not (given or fixed or data.sizes) and _narrow(norms, noted):
-                sizes += GUESSED
-            tried = [_with_companions(model, data, size, idle) for size in sizes]
-            lost = [_worse(one, other) for one, other in tried]
-            worst = int(np.argmax(lost))
-            batch_size = sizes[worst]
-            scores["batch"], scores["mixed"] = tried[worst]
-        except Exception as error:  # whatever layers of anybody raise
-            raise misfit(error) from error
+    with passing():
+        some = data.at(np.arange(min(len(data), fixed or 8)))
+        watched.plainly(model, some)
+        idle = {key for key, trains in watched.in_training.items() if not trains}
+        taken = footprint(model, some)
+        size = fixed or min(at_once(model, taken), 256)
+        if not fixed and taken > LARGE:
+            data = spread(data, FEW, batch_size)
+        every = np.arange(len(data))
+        answers = {"inference": _outputs(watched, model, data, every, size)}
+        noted = _noted(model, data, size, idle)
+        known = {key: one for key, one in noted.items() if np.isfinite(one.mean).all()}
+        answer = functools.partial(with_statistics_of, known=known)
+        answers["recalibrated"] = _outputs(answer, model, data, every, size)
+        scores = {name: score(model, data, every, found) for name, found in answers.items()}
+        sizes = [batch_size]
+        if not (given or fixed or data.sizes) and _narrow(norms, noted):
+            sizes += GUESSED
+        tried = [_with_companions(model, data, size, idle) for size in sizes]
+        lost = [_worse(one, other) for one, other in tried]
+        worst = int(np.argmax(lost))
+        batch_size = sizes[worst]
+        scores["batch"], scores["mixed"] = tried[worst]
     layers = [
         watched.seen(norm, names[id(norm)], noted[id(norm)], len(data))
         for norm in norms

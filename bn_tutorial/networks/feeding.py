@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
 import re
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from bn_tutorial.networks.backend import keras, tf
-from bn_tutorial.networks.passes import fixed_batch
+from bn_tutorial.networks.passes import fixed_batch, untouched
 
 #: At most so many batches are taken from what gives batches by itself, if nobody says how many examples.
 MOST_BATCHES = 500
@@ -121,8 +122,23 @@ def _checked(found: Fed) -> Fed:
     return found
 
 
-def misfit(error: Exception) -> ValueError:
-    """Return what to say of an error that a model raised on these inputs, in a sentence."""
+@contextlib.contextmanager
+def passing() -> Iterator[None]:
+    """Pass inputs through a model within a ``with`` statement: nothing in it changes.
+
+    Raises
+    ------
+    ValueError
+        If the model raises anything; it says so in a sentence.
+    """
+    with untouched():
+        try:
+            yield
+        except Exception as error:  # whatever layers of anybody raise
+            raise _misfit(error) from error
+
+
+def _misfit(error: Exception) -> ValueError:
     lines = re.sub(r"\x1b\[\d*m", "", str(error)).splitlines()
     said = [
         line for line in lines if line and not line.startswith(("Exception encounter", "Argument"))

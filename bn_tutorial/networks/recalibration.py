@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from bn_tutorial.networks.backend import keras, tf
-from bn_tutorial.networks.feeding import Fed, fed, misfit
+from bn_tutorial.networks.feeding import Fed, fed, passing
 from bn_tutorial.networks.layers import kind
 from bn_tutorial.networks.passes import (
     Moments,
@@ -21,7 +21,6 @@ from bn_tutorial.networks.passes import (
     moments,
     normalisers,
     seen,
-    untouched,
 )
 from bn_tutorial.recipe import NORMALISERS
 
@@ -80,12 +79,9 @@ def recalibrate(model: keras.Model, images: Any, batch_size: int = 1000) -> None
     for norm in norms:
         _check(norm)
     data = fed(model, images, most=MOST)
-    with untouched():
-        try:
-            some = data.at(np.arange(fixed_batch(model) or 1))
-            size = min(at_once(model, footprint(model, some)), batch_size)
-        except Exception as error:  # whatever layers of anybody raise
-            raise misfit(error) from error
+    with passing():
+        some = data.at(np.arange(fixed_batch(model) or 1))
+        size = min(at_once(model, footprint(model, some)), batch_size)
     found = population(model, data, size)
     for norm in norms:
         if id(norm) not in found:
@@ -132,16 +128,13 @@ def population(model: keras.Model, data: Fed, batch_size: int) -> dict[int, Mome
     batches = np.array_split(order, number)
     first: list[dict[int, Moments]] = [{}, {}]
     refused: list[str] = []
-    with untouched():
-        try:
-            for noted in first:
-                by_batch(model, data.at(batches[0]), noted)
-            _check_own(model, data.at(batches[0]), refused)
-            found = dict(first[0])
-            for one in batches[1:]:
-                by_batch(model, data.at(one), found)
-        except Exception as error:  # whatever layers of anybody raise
-            raise misfit(error) from error
+    with passing():
+        for noted in first:
+            by_batch(model, data.at(batches[0]), noted)
+        _check_own(model, data.at(batches[0]), refused)
+        found = dict(first[0])
+        for one in batches[1:]:
+            by_batch(model, data.at(one), found)
     for reason in (*refused, *_unlike(normalisers(model), *first)):
         raise ValueError(reason)
     return found
