@@ -17,7 +17,7 @@ from .experiment import Experiment as Experiment
 from .networks.folding import fold as fold
 from .networks.models import build as build
 from .networks.recalibration import recalibrate as recalibrate
-from .recipe import Recipe as Recipe
+from .recipe.recipes import Recipe as Recipe
 from .settings import Profile as Profile
 from .settings import profile as profile
 from .training.runs import Run as Run

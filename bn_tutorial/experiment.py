@@ -13,6 +13,7 @@ import pandas as pd
 
 from bn_tutorial.data.cifar10 import load_cifar10
 from bn_tutorial.data.dataset import Dataset
+from bn_tutorial.engines import single
 from bn_tutorial.engines.batches import pixel_statistics
 from bn_tutorial.engines.workbench import Engine
 from bn_tutorial.evidence import measures
@@ -22,7 +23,7 @@ from bn_tutorial.evidence.registry import hypotheses
 from bn_tutorial.evidence.verdicts import Verdict, judge
 from bn_tutorial.figures import along, canvas, compared, computed, maps, noted, over_epochs
 from bn_tutorial.figures.canvas import NumberedFigure
-from bn_tutorial.recipe import Recipe
+from bn_tutorial.recipe.recipes import Recipe
 from bn_tutorial.settings import SEEDS, Profile, first_seed, profile
 from bn_tutorial.training.runs import Run, Runs
 from bn_tutorial.training.sweep import train
@@ -62,7 +63,7 @@ class Experiment:
     Attributes
     ----------
     verdicts : dict of str to Verdict
-        What `judge` found, by the hypotheses' ids.
+        What `judge` found, by id.
     """
 
     panels = canvas.panels
@@ -72,10 +73,8 @@ class Experiment:
     heatmaps, lines = _shown(maps.heatmaps), _shown(computed.lines)
     batch_size_grid, curves = _shown(over_epochs.batch_size_grid), _shown(over_epochs.curves)
     histories, ranges = _shown(noted.histories), _shown(noted.ranges)
-    learning_curves, two_scores = (
-        _shown(over_epochs.learning_curves),
-        _shown(over_epochs.two_scores),
-    )
+    learning_curves = _shown(over_epochs.learning_curves)
+    two_scores = _shown(over_epochs.two_scores)
 
     def __init__(
         self, name: str, *, budget: Profile | None = None, data: Dataset | None = None
@@ -147,6 +146,7 @@ class Experiment:
         seeds: Iterable[int] | None = None,
         *,
         engine: Engine | None = None,
+        ends: bool = False,
         **how: Any,
     ) -> Runs:
         """Train every recipe with every seed; what is stored already is not trained again.
@@ -159,6 +159,8 @@ class Experiment:
             With which seeds; `seeds` of the experiment if nothing is said.
         engine : callable, optional
             What trains, for instance one of `bn_tutorial.engines.observe`.
+        ends : bool
+            Whether it is `bn_tutorial.engines.single.ends`, which measures at the end alone.
         **how
             More for `bn_tutorial.train`.
 
@@ -168,7 +170,7 @@ class Experiment:
             The runs of this call. The experiment has them, too.
         """
         seeds = self.seeds if seeds is None else seeds
-        runs = train(recipes, self.data, seeds, engine=engine, **how)
+        runs = train(recipes, self.data, seeds, engine=single.ends if ends else engine, **how)
         self._trained |= {(run.recipe, run.seed, str(run.provenance.engine)): run for run in runs}
         return runs
 
@@ -299,9 +301,8 @@ class Experiment:
     def record(self, **own: object) -> None:
         """Store the verdicts and what pages may quote, and print how long the training took.
 
-        Of all runs the seconds and the provenance are stored, too; and how many seeds, epochs (or
-        rounds, where verdicts count these) and training images a recipe had, or the least and
-        the most of them.
+        Of all runs the seconds and the provenance are stored, too; and how many seeds, epochs (or rounds,
+        where verdicts count these) and training images a recipe had, or the least and the most of them.
 
         Parameters
         ----------

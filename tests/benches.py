@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable
 from typing import Any, TypeVar
 
+import numpy as np
+
 from bn_tutorial.engines import single
 from bn_tutorial.engines.rows import History, collect
 from bn_tutorial.engines.workbench import Workbench
@@ -31,3 +33,9 @@ def run(engine: Any, bench: Workbench, recipe: Recipe, seed: int = 0, **options:
 def fit(bench: Workbench, recipe: Recipe, seed: int = 0, **options: Any) -> History:
     """Return the history of a run of the usual engine."""
     return run(single.fit, bench, recipe, seed, **options)
+
+
+def at_end(history: History, name: str) -> float:
+    """Return the last of what was measured, a mean over parts of the images if there are parts."""
+    parts = [values[-1] for key, values in history.items() if f"{key}/".startswith(f"{name}/")]
+    return float(np.mean(parts))

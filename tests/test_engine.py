@@ -88,7 +88,11 @@ def test_a_plain_network_is_trained_as_by_keras(optimizer: str, bench: Workbench
     assert found["val_accuracy_population"] == found["val_accuracy"]
 
 
-OPTIONS = {"ghost": {"size": 8}, "group": {"groups": 2}}
+OPTIONS: dict[str, dict[str, float]] = {
+    "ghost": {"size": 8},
+    "group": {"groups": 2},
+    "partial": {"variance": False},
+}
 
 
 def with_norm(norm: str | None) -> Recipe:
@@ -202,13 +206,21 @@ def test_no_run_is_touched_by_the_one_before(bench: Workbench) -> None:
     assert fit(bench, NORMALIZED, 0) == first
 
 
-@pytest.mark.parametrize("model", ["mlp", "cnn", "gru"])
+@pytest.mark.parametrize(
+    ("model", "residual"),
+    [("mlp", None), ("mlp", "skipinit"), ("cnn", None), ("gru", None)],
+)
 @pytest.mark.parametrize("norm", ["noisy", "group", "renorm"])
 def test_a_run_starts_from_what_is_built_for_its_seed(
-    norm: str, model: str, bench: Workbench, monkeypatch: pytest.MonkeyPatch
+    norm: str,
+    model: str,
+    residual: str | None,
+    bench: Workbench,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     recipe = PLAIN.but(
         model=model,
+        residual=residual,
         norm=norm,
         norm_options=OPTIONS.get(norm, {}),
         dropout=0.2,
@@ -220,7 +232,8 @@ def test_a_run_starts_from_what_is_built_for_its_seed(
     one = bench.program(recipe)
     for variable in (*one.model.variables, *one.optimizer.variables):
         variable.assign(variable + 1)
-    monkeypatch.setattr(keras, "Sequential", None)  # no other model is built
+    for name in ("Sequential", "Model"):
+        monkeypatch.setattr(keras, name, None)  # no other model is built
     one.start(recipe, 7)
     for ours, theirs in zip(one.model.variables, expected.variables, strict=True):
         np.testing.assert_array_equal(ours, theirs, err_msg=ours.path)
@@ -230,6 +243,16 @@ def test_a_run_starts_from_what_is_built_for_its_seed(
 
 
 # Rows and histories
+
+
+def test_a_network_can_be_measured_at_the_end_alone(bench: Workbench) -> None:
+    recipe = NORMALIZED.but(validation=20, train_size=80)
+    full, rows = [*single.fit(bench, recipe, 0)], [*single.ends(bench, recipe, 0)]
+    assert rows[-1] == full[-1]
+    assert rows[:-1] == [{name: row[name] for name in ("loss", "accuracy")} for row in full[:-1]]
+    some = [*single.fit(bench, recipe.but(epochs=5), 0, every=2)]
+    assert [len(row) > 2 for row in some] == [False, True, False, True, True]
+    assert some[1] == full[1]
 
 
 def test_a_row_comes_after_each_epoch(bench: Workbench) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import itertools
 import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
@@ -21,6 +23,12 @@ from bn_tutorial.recipe import NORMALISERS
 
 with np.printoptions():  # which it changes for everybody
     import colour
+
+SCRIPTS = sorted(Path(__file__).parents[1].glob("gallery/*/plot_*.py"))
+#: Those of normalisers, of which some share one, and of none.
+DISTINCT = [*dict.fromkeys(COLORS.values())]
+#: A white page and a dark one, as the site has them.
+PAGES = ("#ffffff", "#14181e")
 
 
 @pytest.fixture
@@ -41,11 +49,50 @@ def test_every_normaliser_has_a_colour_and_a_say_about_moving_statistics() -> No
 @pytest.mark.filterwarnings("ignore:.*simulation of tritanomaly is")  # a model of it at all
 @pytest.mark.parametrize("kind", ["Deuteranomaly", "Protanomaly", "Tritanomaly"])
 def test_colour_blind_readers_can_tell_normalisers_apart(kind: str) -> None:
-    light = colour.models.eotf_sRGB([to_rgb(color) for color in COLORS.values()])
+    light = colour.models.eotf_sRGB([to_rgb(color) for color in DISTINCT])
     seen = np.clip(light @ colour.matrix_cvd_Machado2009(kind, 1).T, 0, 1)
     places = colour.XYZ_to_CAM02UCS(colour.RGB_to_XYZ(seen, "sRGB"))
     # in this space 1 is about the least that one can see side by side
     assert min(np.linalg.norm(a - b) for a, b in itertools.combinations(places, 2)) > 12
+
+
+def test_colours_are_clear_on_white_and_on_dark_pages() -> None:
+    def luminance(color: str) -> float:
+        return float(colour.models.eotf_sRGB(to_rgb(color)) @ [0.2126, 0.7152, 0.0722])
+
+    for color, page in itertools.product(DISTINCT, PAGES):
+        low, high = sorted((luminance(color), luminance(page)))
+        # as WCAG has it; black on white is 21, and 1 is invisible
+        assert (high + 0.05) / (low + 0.05) > 2.2, (color, page)
+
+
+def named(script: str) -> set[str]:
+    """Return the normalisers that a script asks for; all that it names if it asks by a variable."""
+    tree = ast.parse(script)
+    asked = [
+        one.value for one in ast.walk(tree) if isinstance(one, ast.keyword) and one.arg == "norm"
+    ]
+    by_variable = any(isinstance(one, (ast.Name, ast.Subscript)) for one in asked)
+    parts: list[ast.AST] = [tree] if by_variable else [*asked]
+    texts = [one.value for part in parts for one in ast.walk(part) if isinstance(one, ast.Constant)]
+    return {norm for norm in NORMALISERS if norm in texts}
+
+
+def test_names_of_normalisers_are_found_in_scripts() -> None:
+    assert named('"rms"; plain.but(norm="layer"); plain.but(norm=None)') == {"layer"}
+    assert named('norms = ("rms", None); plain.but(norm=norms[0])') == {"rms"}
+    assert sum(bool(named(one.read_text("utf-8"))) for one in SCRIPTS) > len(SCRIPTS) // 2
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: str(path.stem))
+def test_no_script_draws_two_normalisers_in_one_colour(script: Path) -> None:
+    norms = named(script.read_text("utf-8"))
+    assert len({COLORS[norm] for norm in norms}) == len(norms), norms
+
+
+def test_what_does_without_a_batch_can_be_drawn_beside_what_does_not() -> None:
+    together = (None, "batch", "layer", "rms", "dyt", "derf")
+    assert len({COLORS[norm] for norm in together}) == len(together)
 
 
 def test_a_figure_s_ink_follows_the_colour_scheme(axes: Axes) -> None:

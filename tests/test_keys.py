@@ -158,7 +158,8 @@ def test_what_looks_at_training_does_not_count_for_training_alone() -> None:
     used = closure(single.__name__)
     for name in ("backend", "layers", "models", "statistics"):
         assert module(f"networks.{name}") in used
-    assert {module("data.dataset"), module("recipe"), module("engines.program")} <= set(used)
+    for name in ("data.dataset", "recipe.recipes", "recipe.tables", "engines.program"):
+        assert module(name) in used
     for name in ("engines.probes", "training.sweep", "settings", "figures.panel"):
         assert module(name) not in used
     assert module("engines.probes") in closure(observe.__name__)
@@ -174,21 +175,23 @@ def test_engines_say_how_many_cores_they_take() -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("import bn_tutorial.recipe", {"recipe"}),
-        ("from bn_tutorial import recipe as one", {"recipe"}),
-        ("from bn_tutorial.recipe import Recipe", {"recipe"}),
-        ("from bn_tutorial import Recipe, build", {"recipe", "networks.models"}),
+        ("import bn_tutorial.settings", {"settings"}),
+        ("from bn_tutorial import settings as one", {"settings"}),
+        ("from bn_tutorial.settings import home", {"settings"}),
+        ("from bn_tutorial import Recipe, build", {"recipe.recipes", "networks.models"}),
+        ("from bn_tutorial.recipe import OPTIMISERS", {"recipe.tables"}),
+        ("from bn_tutorial import recipe", {"recipe.recipes", "recipe.tables"}),
         ("from bn_tutorial.networks import fold", {"networks.folding"}),
-        ("from ..recipe import Recipe", {"recipe"}),
+        ("from ..settings import home", {"settings"}),
         ("from . import rows", {"engines.rows"}),
         ("from .rows import collect", {"engines.rows"}),
-        ("def f():\n    from bn_tutorial import recipe", {"recipe"}),
-        ("CODE = 'import bn_tutorial.recipe'", {"recipe"}),
+        ("def f():\n    from bn_tutorial import settings", {"settings"}),
+        ("CODE = 'import bn_tutorial.settings'", {"settings"}),
         ("MAKE = 'bn_tutorial.networks.layers:Ghost'", {"networks.layers"}),
-        ('"""As `bn_tutorial.recipe`."""', set()),
-        ("# bn_tutorial.recipe", set()),
+        ('"""As `bn_tutorial.settings`."""', set()),
+        ("# bn_tutorial.settings", set()),
         (
-            "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import bn_tutorial.recipe",
+            "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import bn_tutorial.settings",
             set(),
         ),
         ("import numpy, bn_tutorials", set()),
@@ -314,8 +317,8 @@ def double(
 
 def digest(text: str, monkeypatch: pytest.MonkeyPatch) -> tuple[str, ...]:
     """Return the digest of a module with this text."""
-    with_texts(monkeypatch, {"recipe": text})
-    return digests(module("recipe"))
+    with_texts(monkeypatch, {"recipe.tables": text})
+    return digests(module("recipe.tables"))
 
 
 def test_the_digest_of_code_passes_over_what_changes_nothing(

@@ -7,14 +7,18 @@ import numpy as np
 import pytest
 
 from bn_tutorial.networks.backend import keras, tf
+from bn_tutorial.networks.folding import fold
 from bn_tutorial.networks.layers import (
     JITTER,
     GhostBatchNormalization,
     NoisyBatchNormalization,
+    PartialBatchNormalization,
     ShiftingNoise,
     normalization,
 )
 from bn_tutorial.networks.models import build
+from bn_tutorial.networks.recalibration import recalibrate
+from bn_tutorial.networks.statistics import batch_norms
 from bn_tutorial.recipe import NORMALISERS, Recipe, choices
 
 ALLOWED = [
@@ -34,6 +38,9 @@ CHANGED = {
     "max_shift": 0.25,
     "max_scale": 2.0,
     "by_example": True,
+    "mean": False,
+    "variance": False,
+    "alpha": 0.25,
 }
 OPTIONS = [(norm, option) for norm, row in NORMALISERS.items() for option in row.options]
 
@@ -352,3 +359,131 @@ def test_ghosts_compute_in_other_dtypes(dtype: str) -> None:
     outputs = np.asarray(layer(values, training=True), float).reshape(2, 4, 2)
     np.testing.assert_allclose(outputs.mean(1), 0, atol=1e-2)
     assert layer.compute_dtype == str(layer(values, training=True).dtype.name)
+
+
+# Parts of batch normalisation
+
+PARTS = [(True, False), (False, True), (False, False)]
+
+
+def parted(values: Any, moments: tuple[Any, Any], mean: bool, variance: bool) -> Any:
+    """Normalise by a part of these moments, by hand."""
+    centred = values - moments[0] if mean else values
+    return centred / np.sqrt(moments[1] + 1e-3) if variance else centred
+
+
+def changed(layer: Any, shape: tuple[int, ...]) -> Any:
+    """Return a layer whose γ, β and moving statistics are no longer those of the start."""
+    if not layer.built:
+        layer.build(shape)
+    for index, name in enumerate(("gamma", "beta", "moving_mean", "moving_variance")):
+        getattr(layer, name).assign(np.abs(numbers(5, seed=index + 1)) + 0.5)
+    return layer
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize(("mean", "variance"), PARTS)
+def test_a_part_alone_normalises(mean: bool, variance: bool, shape: tuple[int, ...]) -> None:
+    layer = changed(PartialBatchNormalization(mean, variance, momentum=0.75), shape)
+    gamma, beta, *moving = (one.numpy() for one in layer.weights)
+    values, axes = numbers(*shape), tuple(range(len(shape) - 1))
+    known = gamma * parted(values, tuple(moving), mean, variance) + beta
+    np.testing.assert_allclose(layer(values), known, rtol=1e-5, atol=1e-5)
+    moments = values.mean(axes), values.var(axes)
+    by_batch = gamma * parted(values, moments, mean, variance) + beta
+    np.testing.assert_allclose(layer(values, training=True), by_batch, rtol=1e-4, atol=1e-4)
+    if mean or variance:
+        assert not np.allclose(known, by_batch, atol=0.1)
+    # both are gathered, whichever is used
+    for now, old, new in zip(layer.weights[2:], moving, moments, strict=True):
+        np.testing.assert_allclose(now, 0.75 * old + 0.25 * new, rtol=1e-5)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_both_parts_are_batch_normalisation(shape: tuple[int, ...]) -> None:
+    results = []
+    for kind in (PartialBatchNormalization, keras.layers.BatchNormalization):
+        layer, inputs = changed(kind(momentum=0.75), shape), tf.constant(numbers(*shape))
+        with tf.GradientTape() as tape:
+            tape.watch(inputs)
+            outputs = layer(inputs, training=True)
+            loss = tf.reduce_sum(outputs * numbers(*shape, seed=3))
+        slopes = tape.gradient(loss, [inputs, *(one.value for one in layer.trainable_variables)])
+        results.append([outputs, *slopes, *layer.weights, layer(inputs)])
+    for part, batch in zip(*results, strict=True):
+        np.testing.assert_array_equal(part, batch)
+
+
+@pytest.mark.parametrize(("mean", "variance"), PARTS)
+def test_the_gradient_of_a_part_goes_through_its_statistics(mean: bool, variance: bool) -> None:
+    layer = PartialBatchNormalization(mean, variance)
+    inputs, weights = tf.constant(numbers(12, 5)), numbers(12, 5, seed=3)
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch(inputs)
+        moments = tf.nn.moments(inputs, axes=0)
+        centred = inputs - moments[0] if mean else inputs
+        by_hand = centred / tf.sqrt(moments[1] + 1e-3) if variance else centred
+        losses = [tf.reduce_sum(one * weights) for one in (layer(inputs, training=True), by_hand)]
+    found, expected = (tape.gradient(loss, inputs) for loss in losses)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_mask_hides_values_from_a_part() -> None:
+    mask = np.tile(np.arange(5) < 3, (8, 1))
+    for part in PARTS:
+        layers = PartialBatchNormalization(*part), keras.layers.BatchNormalization()
+        for layer in layers:
+            layer(numbers(8, 5, 2), training=True, mask=mask)
+        ours, theirs = ([one.moving_mean, one.moving_variance] for one in layers)
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5)
+
+
+def test_a_frozen_part_is_in_inference_mode() -> None:
+    layer = changed(PartialBatchNormalization(variance=False), (12, 5))
+    before = layer.get_weights()
+    layer.trainable = False
+    np.testing.assert_array_equal(layer(numbers(12, 5), training=True), layer(numbers(12, 5)))
+    for then, now in zip(before, layer.get_weights(), strict=True):
+        np.testing.assert_array_equal(then, now)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "mixed_float16"])
+def test_parts_compute_in_other_dtypes(dtype: str) -> None:
+    layer = PartialBatchNormalization(variance=False, dtype=dtype)
+    outputs = layer(numbers(12, 5), training=True)
+    assert layer.compute_dtype == str(outputs.dtype.name)
+    np.testing.assert_allclose(np.asarray(outputs, float).mean(axis=0), 0, atol=1e-2)
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # Keras 3.15
+@pytest.mark.parametrize(("mean", "variance"), PARTS)
+def test_a_part_survives_saving(mean: bool, variance: bool, tmp_path: Path) -> None:
+    layer = changed(PartialBatchNormalization(mean, variance, momentum=0.5, scale=True), (12, 5))
+    twin = PartialBatchNormalization.from_config(layer.get_config())
+    assert twin.get_config() == layer.get_config()
+    keras.Sequential([keras.Input((5,)), layer]).save(tmp_path / "model.keras")
+    (loaded,) = keras.saving.load_model(tmp_path / "model.keras").layers
+    assert (loaded.mean, loaded.variance, loaded.momentum) == (mean, variance, 0.5)
+    np.testing.assert_array_equal(loaded(numbers(12, 5)), layer(numbers(12, 5)))
+
+
+@pytest.mark.parametrize(("mean", "variance"), PARTS)
+def test_parts_are_recalibrated_and_folded(mean: bool, variance: bool) -> None:
+    options = {"mean": mean, "variance": variance, "momentum": 0.5}
+    recipe = Recipe(width=5, depth=2, norm="partial", norm_options=options)
+    model, images = build(recipe, shape=(4, 4, 3), classes=3), numbers(40, 4, 4, 3)
+    for norm in batch_norms(model):
+        changed(norm, (12, 5))
+    recalibrate(model, images)
+    values = images.reshape(40, -1)
+    for layer, norm in zip(model.layers[1:7:3], batch_norms(model), strict=True):
+        kernel, bias = layer.get_weights()
+        values = values @ kernel + bias
+        moments = values.mean(axis=0), values.var(axis=0)
+        np.testing.assert_allclose(norm.moving_mean, moments[0], rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(norm.moving_variance, moments[1], rtol=1e-4)
+        values = parted(values, moments, mean, variance)
+        values = np.maximum(norm.gamma.numpy() * values + norm.beta.numpy(), 0)
+    folded = fold(model)
+    assert not batch_norms(folded)
+    np.testing.assert_allclose(folded(images), model(images), rtol=1e-3, atol=1e-5)

@@ -9,6 +9,7 @@ import pytest
 from bn_tutorial.engines import observe, probes
 from bn_tutorial.engines.batches import epoch_order
 from bn_tutorial.engines.observe import (
+    branches,
     covariate_shift,
     drift,
     gradient_norms,
@@ -86,7 +87,7 @@ def test_observing_changes_no_training(observed: Any, names: set[str], bench: Wo
 
 
 def test_an_engine_has_the_name_of_what_it_measures() -> None:
-    for engine in (covariate_shift, gradient_norms, landscape, weight_geometry):
+    for engine in (branches, covariate_shift, gradient_norms, landscape, weight_geometry):
         assert getattr(observe, engine.__name__) is engine
         assert hasattr(probes, engine.__name__)
 
@@ -194,3 +195,61 @@ def test_gradients_depend_on_seed_and_batch(bench: Workbench) -> None:
     assert first(RECIPE) != first(RECIPE, 1)
     assert first(RECIPE.but(batch_size=10)) != first(RECIPE)
     assert first(RECIPE) == first(RECIPE)
+
+
+# Branches of a network that is not trained
+
+
+@pytest.mark.parametrize("norm", [None, "batch"])
+def test_branches_are_those_of_the_first_batch_before_training(
+    norm: str | None, bench: Workbench
+) -> None:
+    recipe = RECIPE.but(depth=4, residual="sum", norm=norm, inputs="standardized")
+    history = run(branches, bench, recipe, 1)
+    assert set(history) == {"branch/0", "branch/1", "branch/2", "loss"}
+    first = epoch_order(1, 0, 100)[:20]
+    pixel_mean, pixel_std = bench.pixel_statistics(recipe, 1)
+    pixels, labels = bench.data.x_train[first].astype(float), bench.data.y_train[first]
+    values, *hidden, head = (
+        layer.get_weights() for layer in build(recipe, 1).layers if hasattr(layer, "kernel")
+    )
+    total = ((pixels - pixel_mean) / pixel_std).reshape(20, -1) @ values[0] + values[1]
+
+    def read(total: Any) -> Any:
+        if norm:
+            total = (total - total.mean(axis=0)) / np.sqrt(total.var(axis=0) + 1e-3)
+        return np.maximum(total, 0)
+
+    for index, (kernel, bias) in enumerate(hidden):
+        branch = read(total) @ kernel + bias
+        sizes = [np.sqrt(one.var(axis=0).mean()) for one in (branch, total)]
+        assert history[f"branch/{index}"] == pytest.approx([sizes[0] / sizes[1]], rel=1e-4)
+        total = total + branch
+    logits = read(total) @ head[0] + head[1]
+    losses = np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(20), labels]
+    assert history["loss"] == pytest.approx([losses.mean()], rel=1e-4)
+
+
+def test_normalised_branches_are_smaller_and_smaller_beside_their_sum(bench: Workbench) -> None:
+    recipe = Recipe(
+        width=256, depth=9, residual="sum", initializer="he_normal", batch_size=100, train_size=100
+    )
+
+    def sizes(norm: str | None) -> Any:
+        history = run(branches, bench, recipe.but(norm=norm, inputs="standardized"))
+        return np.array([history[f"branch/{index}"][0] for index in range(8)])
+
+    # a branch has a variance of about 1 − 1/π; the sum grows by as much
+    normalised = sizes("batch")
+    expected = 1 / np.sqrt(normalised[0] ** -2.0 + np.arange(8))
+    np.testing.assert_allclose(normalised, expected, rtol=0.1)
+    assert normalised[-1] < 0.6 * normalised[0]
+    assert sizes(None).min() > 0.6  # without, each is about as large as its sum
+
+
+@pytest.mark.parametrize("changes", [{}, {"residual": "sum", "depth": 1}])
+def test_without_branches_there_is_nothing_to_measure(
+    changes: dict[str, Any], bench: Workbench
+) -> None:
+    with pytest.raises(ValueError, match="is impossible here: there must be a branch"):
+        run(branches, bench, RECIPE.but(**changes))

@@ -36,6 +36,8 @@ def recipes(draw: st.DrawFn) -> Recipe:
         field: draw(st.sampled_from(values)) for field, values in NAMED.items() if field != "norm"
     }
     model = named["model"]
+    if model != "mlp":  # which alone has them
+        named |= {"residual": None, "kernel": "free"}
     alone = [norm for norm, row in NORMALISERS.items() if row.over == "channel"]
     norms = [norm for norm in NORMALISERS if norm not in alone or model == "cnn"]
     norm: Any = draw(st.none() | st.sampled_from(norms))
@@ -56,6 +58,9 @@ def recipes(draw: st.DrawFn) -> Recipe:
         "max_shift": st.floats(0, 3) | st.integers(0, 3),
         "max_scale": st.floats(1, 3) | st.integers(1, 3),
         "by_example": st.booleans(),
+        "mean": st.booleans(),
+        "variance": st.booleans(),
+        "alpha": st.floats(0, 3) | st.integers(0, 3),
         **dict.fromkeys(STEPWISE, st.booleans()),
     }
     stepwise = model == "gru" and named["norm_position"] == "before"
@@ -175,7 +180,7 @@ IMPOSSIBLE: list[tuple[str, Any, str, dict[str, Any]]] = [
             True,
             NAN,
             ["batch"],
-            *([] if field == "norm" else [None]),
+            *([] if None in allowed else [None]),
         )
     ),
     *(
@@ -210,7 +215,17 @@ IMPOSSIBLE: list[tuple[str, Any, str, dict[str, Any]]] = [
     ("norm", "instance", "another one for model='mlp'", {}),
     ("norm", "instance", "another one for model='gru'", {"model": "gru"}),
     ("norm", "layer", "spans more of the width, which is 1", {"width": 1}),
+    ("norm", "rms", "spans more of the width, which is 1", {"width": 1}),
     ("norm", "group", "spans more of the width, which is 8", {"width": 8}),
+    *(
+        (field, value, f"{usual!r} for model={model!r}", {"model": model})
+        for field, value, usual in (
+            ("residual", "sum", None),
+            ("residual", "skipinit", None),
+            ("kernel", "standardized", "free"),
+        )
+        for model in ("cnn", "gru")
+    ),
     *(
         ("norm_options", value, "a mapping from options to values", {"norm": "batch"})
         for value in (None, 3, "momentum", ["momentum"], {0: 1, "momentum": 0.9})
@@ -230,12 +245,13 @@ IMPOSSIBLE: list[tuple[str, Any, str, dict[str, Any]]] = [
             ("renorm", "epsilon"),
             ("group", "groups"),
             ("ghost", "size"),
+            ("dyt", "alpha"),
         )
         for value in (NAN, INFINITE, True, "1", None)
     ),
     *(
-        ("norm_options", {name: value}, f"True or False for {name!r}", {"norm": "batch"})
-        for name in ("center", "scale")
+        ("norm_options", {name: value}, f"True or False for {name!r}", {"norm": "partial"})
+        for name in ("center", "scale", "mean", "variance")
         for value in (0, 1, 0.5, NAN, "no", None)
     ),
     *(
@@ -283,11 +299,11 @@ def test_but_refuses_what_a_recipe_does_not_have() -> None:
 
 def test_what_a_field_may_be_is_read_from_its_type() -> None:
     words = {field.name for field in dataclasses.fields(Recipe) if isinstance(field.default, str)}
-    assert set(NAMED) == words | {"norm"}
+    assert set(NAMED) == words | {"norm", "residual"}
     assert NAMED["dropout_position"] == ("after", "before")
     for field, allowed in NAMED.items():
         for value in allowed:
-            one = Recipe(model="cnn") if field == "norm" else Recipe()  # which allows them all
+            one = Recipe(model="cnn") if value == "instance" else Recipe()  # which allows it
             assert getattr(one.but(**{field: value}), field) == value
     assert choices("width") is None
 
@@ -299,7 +315,8 @@ def test_each_normaliser_and_optimiser_has_a_row() -> None:
 
 def test_the_documentation_of_a_field_lists_what_it_may_be() -> None:
     described = str(Recipe.__doc__)
-    for field in ("model", "norm", "norm_position", "dropout_position", "inputs", "optimizer"):
+    listing = ("norm_position", "dropout_position", "inputs", "optimizer", "residual", "kernel")
+    for field in ("model", "norm", *listing):
         line = next(one for one in described.splitlines() if one.startswith(f"    {field} : "))
-        listed = set(line.partition("{")[2].rstrip("}").split(", "))
+        listed = {one.strip() for one in line.partition("{")[2].rstrip("}").split(",")}
         assert listed == {"None" if one is None else f'"{one}"' for one in NAMED[field]}, field

@@ -14,7 +14,7 @@ import click
 
 from bn_tutorial import __version__, settings
 from bn_tutorial.cli import examining, options, output
-from bn_tutorial.recipe import Recipe
+from bn_tutorial.recipe.recipes import Recipe
 from bn_tutorial.settings import profile
 from bn_tutorial.training import executors
 

@@ -13,7 +13,7 @@ import click
 import docstring_parser
 
 from bn_tutorial import recipe
-from bn_tutorial.recipe import Recipe
+from bn_tutorial.recipe.recipes import Recipe
 
 Command = Callable[..., None]
 

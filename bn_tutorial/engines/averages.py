@@ -20,7 +20,7 @@ from bn_tutorial.networks.statistics import (
     population_statistics,
     with_statistics,
 )
-from bn_tutorial.recipe import Recipe
+from bn_tutorial.recipe.recipes import Recipe
 
 #: Momenta of the averages that are kept.
 MOMENTA = (0.9, 0.99, 0.999)

@@ -23,7 +23,8 @@ from bn_tutorial.engines.workbench import Engine, Workbench
 from bn_tutorial.networks import backend
 from bn_tutorial.networks.backend import keras, tf
 from bn_tutorial.networks.statistics import sum_over_batches
-from bn_tutorial.recipe import NORMALISERS, OPTIMISERS, Recipe
+from bn_tutorial.recipe.recipes import Recipe
+from bn_tutorial.recipe.tables import NORMALISERS, OPTIMISERS
 
 
 def supports(recipe: Recipe) -> bool:

@@ -16,7 +16,7 @@ from bn_tutorial.data.dataset import Dataset
 from bn_tutorial.engines.rows import Row
 from bn_tutorial.engines.workbench import Workbench
 from bn_tutorial.networks.backend import keras, tf
-from bn_tutorial.recipe import Recipe
+from bn_tutorial.recipe.recipes import Recipe
 
 
 def prepare(data: Dataset) -> tuple[Any, Any, Any, Any]:

@@ -19,7 +19,7 @@ from bn_tutorial.engines.program import Probe
 from bn_tutorial.engines.rows import Row, numbered
 from bn_tutorial.engines.workbench import Workbench
 from bn_tutorial.networks.backend import keras, tf
-from bn_tutorial.recipe import Recipe
+from bn_tutorial.recipe.recipes import Recipe
 
 #: Training images over which `covariate_shift` compares distributions.
 FIXED = 500
@@ -208,6 +208,44 @@ def gradient_norms(bench: Workbench, recipe: Recipe, seed: int) -> Iterator[Row]
             "val_accuracy": val_accuracy,
         }
     )
+
+
+def branches(bench: Workbench, recipe: Recipe, seed: int) -> Iterator[Row]:
+    """Measure how large each residual branch of a network is before any training.
+
+    Parameters
+    ----------
+    bench, recipe, seed
+        As in `bn_tutorial.engines.single.fit`, with ``residual="sum"``; but nothing is trained.
+
+    Yields
+    ------
+    dict of str to float
+        One row. ``branch/0`` …: the standard deviation of what a branch adds, over that of the sum it is
+        added to, of the first batch of an epoch in training mode; and ``loss`` on it.
+
+    Raises
+    ------
+    ValueError
+        If the recipe's network has no residual branches.
+
+    References
+    ----------
+    De & Smith (2020), Batch normalization biases residual blocks towards the identity function in
+    deep networks.
+    """
+    if not recipe.residual or recipe.depth == 1:
+        raise ValueError(
+            f"residual={recipe.residual!r} with depth={recipe.depth} is impossible here: "
+            "there must be a branch."
+        )
+    program = bench.program(recipe)
+    program.start(recipe, seed)
+    (images, labels), *_ = bench.resident(recipe, seed)
+    first = epoch_order(seed, 0, len(labels))[: recipe.batch_size]
+    inputs = batch(images, first, *bench.pixel_statistics(recipe, seed))
+    loss, _ = _outcome(program.model, inputs, tf.gather(labels, first), training=True)
+    yield numbered({"branch": probes.branches(program.model, inputs), "loss": loss})
 
 
 def _outcome(model: keras.Model, inputs: Any, targets: Any, training: bool) -> tuple[Any, Any]:

@@ -50,6 +50,33 @@ def gradient_norms(model: keras.Model, inputs: Any, targets: Any) -> Any:
     return tf.stack([tf.norm(gradient) for gradient in gradients]) / inputs.shape[0] ** 0.5
 
 
+def branches(model: keras.Model, inputs: Any) -> Any:
+    """Measure how large residual branches are beside the sums that they are added to.
+
+    Parameters
+    ----------
+    model : keras.Model
+        A residual network of `bn_tutorial.networks.models.build`.
+    inputs : tensor, shape (n, ...)
+        The images.
+
+    Returns
+    -------
+    tensor, shape (branches,)
+        The ratios of standard deviations, over images and units, in training mode; the first branch
+        first.
+    """
+    adds = [layer for layer in model.layers if isinstance(layer, keras.layers.Add)]
+    outputs = keras.Model(model.inputs[0], [layer.input for layer in adds])
+    with keras.StatelessScope():
+        pairs = outputs(inputs, training=True)
+
+    def deviation(values: Any) -> Any:
+        return tf.sqrt(tf.reduce_mean(tf.math.reduce_variance(values, axis=0)))
+
+    return tf.stack([deviation(branch) / deviation(total) for total, branch in pairs])
+
+
 def covariate_shift(model: keras.Model, inputs: Any, targets: Any, share: Any) -> dict[str, Any]:
     """Measure by how much a step of the layers before a layer changes its own gradient.
 
@@ -85,7 +112,7 @@ def covariate_shift(model: keras.Model, inputs: Any, targets: Any, share: Any) -
     """
     values, owners = _variables(model)
     kernels = [i for i, v in enumerate(model.trainable_variables) if v.name == "kernel"]
-    _, before = _gradients(model, inputs, targets, values)
+    _, before = gradients_at(model, inputs, targets, values)
     slopes = _in_lengths(values, owners, before)
     stepped = [value - share * slope for value, slope in zip(values, slopes, strict=True)]
 
@@ -94,7 +121,7 @@ def covariate_shift(model: keras.Model, inputs: Any, targets: Any, share: Any) -
             tf.where(owner < layer, new, old)
             for owner, new, old in zip(owners, stepped, values, strict=True)
         ]
-        _, after = _gradients(model, inputs, targets, mixed)
+        _, after = gradients_at(model, inputs, targets, mixed)
         # of all kernels; that of the layer is picked below
         changes = tf.stack([tf.norm(before[i] - after[i]) for i in kernels])
         return changes, tf.stack([_cosine(before[i], after[i]) for i in kernels])
@@ -147,13 +174,13 @@ def landscape(
     smoothness this is.
     """
     values, owners = _variables(model)
-    _, gradients = _gradients(model, inputs, targets, values)
+    _, gradients = gradients_at(model, inputs, targets, values)
     slopes = _in_lengths(values, owners, gradients)
     size, length = tf.linalg.global_norm(gradients), tf.linalg.global_norm(slopes)
 
     def look(distance: Any) -> Any:
         moved = [value - distance * slope for value, slope in zip(values, slopes, strict=True)]
-        loss, others = _gradients(model, inputs, targets, moved)
+        loss, others = gradients_at(model, inputs, targets, moved)
         change = tf.linalg.global_norm(
             [other - slope for other, slope in zip(others, gradients, strict=True)]
         )
@@ -240,7 +267,7 @@ def weight_geometry(model: keras.Model, inputs: Any, targets: Any) -> dict[str, 
     Li & Lyu (2019), Theoretical analysis of auto rate-tuning by batch normalization, Lemma 2.4.
     """
     values, _ = _variables(model)
-    _, gradients = _gradients(model, inputs, targets, values)
+    _, gradients = gradients_at(model, inputs, targets, values)
     hidden = [i for i, v in enumerate(model.trainable_variables) if v.name == "kernel"][:-1]
     return {
         "norm": tf.stack([tf.norm(values[i]) for i in hidden]),
@@ -270,10 +297,18 @@ def _losses(targets: Any, predictions: Any) -> Any:
     return keras.losses.sparse_categorical_crossentropy(targets, predictions)
 
 
-def _gradients(
+def gradients_at(
     model: keras.Model, inputs: Any, targets: Any, values: list[Any]
 ) -> tuple[Any, list[Any]]:
-    """Return the mean loss, and its gradients, with `values` for the trainable variables."""
+    """Return the mean loss, and its gradients, with `values` for the trainable variables.
+
+    Parameters
+    ----------
+    model, inputs, targets
+        As in `landscape`.
+    values : list of tensor
+        For each variable, in order; the gradients, in training mode, have their shapes.
+    """
     with tf.GradientTape() as tape:
         tape.watch(values)
         mapping = list(zip(model.trainable_variables, values, strict=True))

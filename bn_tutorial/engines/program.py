@@ -25,7 +25,8 @@ from bn_tutorial.networks.statistics import (
     sum_over_batches,
     with_statistics,
 )
-from bn_tutorial.recipe import OPTIMISERS, Recipe
+from bn_tutorial.recipe.recipes import Recipe
+from bn_tutorial.recipe.tables import OPTIMISERS
 
 #: Images of the training set from which population statistics are computed.
 POPULATION = 10_000
@@ -60,6 +61,8 @@ class Program:
     ----------
     model : keras.Model
         The network; training changes it.
+    variables : list of keras.Variable
+        Which of its variables the optimiser changes: those that `trainable` returns.
     train : callable
         Given the size of a batch, returns the compiled `epoch` in batches of that size, without
         that argument.
@@ -73,7 +76,8 @@ class Program:
     def __init__(self, recipe: Recipe, jit: bool, shape: tuple[int, ...], classes: int) -> None:
         self.model = build(recipe, shape=shape, classes=classes)
         self.decay = tf.Variable(0.0)  # not a constant: one program serves all decays
-        self.optimizer = optimiser(recipe, self.decay, self.model.trainable_variables)
+        self.variables = self.trainable()
+        self.optimizer = optimiser(recipe, self.decay, self.variables)
         self.fresh = [
             (one, one.numpy()) for one in (*self.model.variables, *self.optimizer.variables)
         ]
@@ -82,6 +86,23 @@ class Program:
         self.evaluate = self.compile(self._evaluate)
         self.train = functools.cache(self._train)
         self.probe = functools.cache(self._probe)
+
+    def trainable(self) -> list[Any]:
+        """Return the variables that training changes."""
+        return list(self.model.trainable_variables)
+
+    def values(self) -> list[Any]:
+        """Return the values of all variables of the model."""
+        return [one.numpy() for one in self.model.variables]
+
+    def load(self, values: list[Any]) -> None:
+        """Give all variables of the model these values."""
+        for variable, value in zip(self.model.variables, values, strict=True):
+            variable.assign(value)
+
+    def step(self, gradients: list[Any]) -> None:
+        """Change the variables, given the gradients of the loss."""
+        self.optimizer.apply(gradients, self.variables)
 
     def compile(self, function: Callable[..., Any]) -> Any:
         """Return a function compiled as this program is."""
@@ -118,8 +139,7 @@ class Program:
                 outputs = self.model(inputs, training=True)
                 losses = keras.losses.sparse_categorical_crossentropy(targets, outputs)
                 loss = tf.reduce_mean(losses)
-            variables = self.model.trainable_variables
-            self.optimizer.apply(tape.gradient(loss, variables), variables)
+            self.step(tape.gradient(loss, self.variables))
             return tf.reduce_sum(losses), hits(targets, outputs)
 
         total, right = sum_over_batches(step, (0.0, 0.0), order, batch_size)

@@ -22,7 +22,7 @@ from bn_tutorial.engines.batches import batch, hits
 from bn_tutorial.engines.program import Images, Program, program_key
 from bn_tutorial.networks.backend import keras, tf
 from bn_tutorial.networks.statistics import batch_norms, sum_over_batches
-from bn_tutorial.recipe import Recipe
+from bn_tutorial.recipe.recipes import Recipe
 
 #: How many replicas there are.
 REPLICAS = 2

@@ -24,7 +24,7 @@ from bn_tutorial.engines.single import epoch_row
 from bn_tutorial.engines.workbench import Workbench
 from bn_tutorial.networks.backend import keras, tf
 from bn_tutorial.networks.models import build
-from bn_tutorial.recipe import Recipe
+from bn_tutorial.recipe.recipes import Recipe
 
 
 @takes(REPLICAS)

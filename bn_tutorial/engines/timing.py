@@ -20,7 +20,7 @@ from bn_tutorial.engines.rows import Row, takes
 from bn_tutorial.engines.workbench import Workbench
 from bn_tutorial.networks.backend import keras, tf
 from bn_tutorial.networks.folding import fold
-from bn_tutorial.recipe import Recipe
+from bn_tutorial.recipe.recipes import Recipe
 
 #: What each does in a turn, by name.
 Candidates = Mapping[str, Callable[[], Any]]

@@ -12,7 +12,7 @@ from bn_tutorial.engines.batches import pixel_statistics
 from bn_tutorial.engines.program import Images, Program, program_key
 from bn_tutorial.engines.rows import Row
 from bn_tutorial.networks.backend import tf
-from bn_tutorial.recipe import Recipe
+from bn_tutorial.recipe.recipes import Recipe
 
 #: Shelves of a bench that are no engine's own.
 _COMMON = ("images", "pixels")

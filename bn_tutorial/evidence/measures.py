@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from bn_tutorial.evidence.intervals import PARTS
-from bn_tutorial.recipe import Recipe
+from bn_tutorial.recipe.recipes import Recipe
 from bn_tutorial.training.runs import Run, Runs
 
 

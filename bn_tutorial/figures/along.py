@@ -42,7 +42,7 @@ from bn_tutorial.figures.style import (
     is_moving,
     metric_name,
 )
-from bn_tutorial.recipe import Recipe
+from bn_tutorial.recipe.recipes import Recipe
 from bn_tutorial.training.runs import Runs
 
 LOSSES = 24  #: at which `trajectories` interpolates

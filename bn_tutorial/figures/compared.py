@@ -21,7 +21,7 @@ from bn_tutorial.figures.style import (
     normaliser_name,
     statistics_name,
 )
-from bn_tutorial.recipe import Recipe
+from bn_tutorial.recipe.recipes import Recipe
 from bn_tutorial.training.runs import Runs
 
 

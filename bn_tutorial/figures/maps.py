@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from bn_tutorial.evidence.measures import Drawn, Trained, fails, last, runs_of
 from bn_tutorial.figures.canvas import NumberedFigure, finished, panels
 from bn_tutorial.figures.style import MARK, field_name, percent
-from bn_tutorial.recipe import Recipe
+from bn_tutorial.recipe.recipes import Recipe
 from bn_tutorial.training.runs import Runs
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from bn_tutorial.evidence.measures import Drawn, Trained, runs_of
 from bn_tutorial.figures.style import COLORS, is_moving, normaliser_name, statistics_name
-from bn_tutorial.recipe import Recipe
+from bn_tutorial.recipe.recipes import Recipe
 from bn_tutorial.training.runs import Runs
 
 #: What is drawn in one panel; labels are the normalisers' names where none are given.

@@ -13,13 +13,14 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 
-from bn_tutorial.recipe import NORMALISERS, Recipe
+from bn_tutorial.recipe.recipes import Recipe
+from bn_tutorial.recipe.tables import NORMALISERS
 
 #: The colour of everything that is neither data nor line: the site replaces it in dark mode.
 INK = "#1f2328"
 INK_DARK = "#e6edf3"
 
-#: The colour of each normaliser, as `bn_tutorial.recipe.NORMALISERS` has it, and of none.
+#: The colour of each normaliser, as `bn_tutorial.recipe.tables.NORMALISERS` has it, and of none.
 COLORS = {None: "#8a8f98"} | {norm: row.color for norm, row in NORMALISERS.items()}
 
 #: The normalisers that use moving statistics at inference.

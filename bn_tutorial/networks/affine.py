@@ -48,8 +48,8 @@ def of(norm: Any) -> Map:
     mean, variance = (np.asarray(one, float) for one in (norm.moving_mean, norm.moving_variance))
     gamma = np.asarray(norm.gamma, float) if norm.scale else np.ones_like(mean)
     beta = np.asarray(norm.beta, float) if norm.center else np.zeros_like(mean)
-    factor = gamma / np.sqrt(variance + norm.epsilon)
-    return Map(factor, beta - mean * factor)
+    factor = gamma / np.sqrt(variance + norm.epsilon) if getattr(norm, "variance", True) else gamma
+    return Map(factor, beta - mean * factor if getattr(norm, "mean", True) else beta)
 
 
 def features_on(layer: Any, rank: int) -> int:

@@ -13,7 +13,7 @@ from bn_tutorial.networks.comparing import check_same
 from bn_tutorial.networks.graph import Call, Graph, clone, copy_state
 from bn_tutorial.networks.layers import kind
 from bn_tutorial.networks.passes import normalisers, same_draws
-from bn_tutorial.recipe import NORMALISERS
+from bn_tutorial.recipe.tables import NORMALISERS
 
 # a subclass may compute something else, so these types are meant exactly
 KINDS = {kind(row) for row in NORMALISERS.values() if row.moving}

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from bn_tutorial.networks.backend import keras, tf
-from bn_tutorial.recipe import DEFAULT_GROUPS, NORMALISERS, Normaliser
+from bn_tutorial.recipe.tables import DEFAULT_GROUPS, NORMALISERS, Normaliser
 
 ops = keras.ops
 
@@ -20,14 +20,17 @@ def normalization(name: str, **options: Any) -> keras.layers.Layer:
 
     Parameters
     ----------
-    name : {"batch", "noisy", "noise", "ghost", "renorm", "layer", "instance", "group"}
+    name : {"batch", "noisy", "noise", "ghost", "renorm", "layer", "instance", "group", "partial", \
+            "rms", "dyt", "derf"}
         ``"batch"`` is Keras's own `BatchNormalization`; the others normalise with noise
-        added (Santurkar et al. 2018; ``"noise"`` is that noise alone), over ghost batches (Hoffer et al. 2017), with batch
-        renormalisation (Ioffe 2017), over all features of one image, at each pixel or row by
-        itself (Ba et al. 2016), over one channel of one image (Ulyanov et al. 2016) or over a
-        group of its channels (Wu & He 2018).
+        added (Santurkar et al. 2018; ``"noise"`` is that noise alone), over ghost batches (Hoffer et al.
+        2017), with batch renormalisation (Ioffe 2017), over all features of one image, at each pixel or
+        row by itself (Ba et al. 2016), over one channel of one image (Ulyanov et al. 2016), over a
+        group of its channels (Wu & He 2018), by the mean or the variance alone, by the root mean
+        square of all features (Zhang & Sennrich 2019), or not at all, but squash each number by tanh
+        (Zhu et al. 2025) or erf (Chen et al. 2025).
     **options
-        Passed to the layer; `bn_tutorial.recipe.NORMALISERS` lists them, except for the ``seed``
+        Passed to the layer; `bn_tutorial.recipe.tables.NORMALISERS` lists them, except for the ``seed``
         of ``"noisy"`` and ``"noise"``.
 
     Returns
@@ -236,3 +239,51 @@ class ShiftingNoise(_Noise):
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         """Add the noise to `inputs`, of shape (batch, ..., features)."""
         return self._noised(inputs, training)
+
+
+@keras.saving.register_keras_serializable("bn_tutorial")
+class PartialBatchNormalization(keras.layers.BatchNormalization):
+    """Batch normalisation by a part of its statistics.
+
+    Parameters
+    ----------
+    mean : bool
+        Whether the mean is taken away.
+    variance : bool
+        Whether the rest is divided by the standard deviation (which is about the mean, in any case).
+        With neither, γ and β alone are left. Moving statistics of both are gathered all the same.
+    **kwargs
+        As in `keras.layers.BatchNormalization`, with the features on the last axis.
+
+    References
+    ----------
+    Salimans & Kingma (2016), Weight normalization, section 4, for the mean alone; Zhang, Lipton, Li &
+    Smola (2023), Dive into deep learning, section 8.5, whose exercises ask for either.
+    """
+
+    def __init__(self, mean: bool = True, variance: bool = True, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.mean, self.variance = mean, variance
+
+    def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
+        """Normalise `inputs`, of shape (batch, ..., features)."""
+        if self.mean and self.variance:
+            return super().call(inputs, training=training, mask=mask)
+        values = ops.cast(inputs, keras.backend.result_type(inputs.dtype, "float32"))
+        mean, variance = self.moving_mean, self.moving_variance
+        if training and self.trainable:
+            seen = None if mask is None else ops.cast(mask[None, ..., None], values.dtype)
+            mean, variance = (ops.reshape(one, (-1,)) for one in _moments(values[None], seen))
+            for moving, batch in ((self.moving_mean, mean), (self.moving_variance, variance)):
+                moving.assign(moving * self.momentum + batch * (1.0 - self.momentum))
+        if self.mean:
+            values -= mean
+        if self.variance:
+            values *= ops.rsqrt(variance + self.epsilon)
+        values = values * self.gamma if self.scale else values
+        values = values + self.beta if self.center else values
+        return ops.cast(values, self.compute_dtype)
+
+    def get_config(self) -> dict[str, Any]:
+        """Return what is needed to build the layer anew."""
+        return {**super().get_config(), "mean": self.mean, "variance": self.variance}

@@ -7,15 +7,17 @@ from typing import Any
 
 from bn_tutorial.networks.backend import keras
 from bn_tutorial.networks.layers import normalization
+from bn_tutorial.networks.normfree import Gain, StandardizedDense
 from bn_tutorial.networks.recurrent import SMALL_SCALE, ProjectedGRU
-from bn_tutorial.recipe import NORMALISERS, Recipe
+from bn_tutorial.recipe.recipes import Recipe
+from bn_tutorial.recipe.tables import NORMALISERS
 
 SHAPE = (32, 32, 3)
 
 
 def build(
     recipe: Recipe, seed: int = 0, *, shape: tuple[int, ...] = SHAPE, classes: int = 10
-) -> keras.Sequential:
+) -> keras.Model:
     """Build the network that a recipe describes.
 
     Layers of the same role get the same initial weights and the same streams of dropout and
@@ -31,6 +33,11 @@ def build(
     ``"layer"`` the transition from state to state is normalised as well, and the γ of both batch
     normalisations start from 0.1 (Cooijmans et al. 2017).
 
+    A residual network is pre-activated (He et al. 2016): the sum of what all dense layers so far
+    have put out is what normaliser and activation are given, and the next dense layer adds to it. With
+    ``residual="skipinit"`` each branch is multiplied by a number that starts at 0 (De & Smith 2020,
+    SkipInit).
+
     Parameters
     ----------
     recipe : Recipe
@@ -44,14 +51,25 @@ def build(
 
     Returns
     -------
-    keras.Sequential
+    keras.Model
         Takes images of shape (n, rows, columns, colours), float32, and gives class probabilities of shape
-        (n, classes).
+        (n, classes). Without residual connections it is a `keras.Sequential`.
     """
-    return keras.Sequential([keras.layers.Input(shape), *_layers(recipe, seed, shape, classes)])
+    inputs, layers = keras.layers.Input(shape), _layers(recipe, seed, shape, classes)
+    if not recipe.residual:
+        return keras.Sequential([inputs, *layers])
+    values, total = inputs, None  # of what branches have added up to
+    for layer in layers:
+        before, adds = values, isinstance(layer, keras.layers.Add)
+        values = layer([total, before] if adds else before)
+        first = total is None and isinstance(layer, keras.layers.Dense)
+        # of the first layer, as of all others, it is what dropout leaves that is added up
+        if adds or first or (total is before and isinstance(layer, keras.layers.Dropout)):
+            total = values
+    return keras.Model(inputs, values)
 
 
-def initial_values(recipe: Recipe, seed: int, model: keras.Sequential) -> list[tuple[Any, Any]]:
+def initial_values(recipe: Recipe, seed: int, model: keras.Model) -> list[tuple[Any, Any]]:
     """Return what `build` draws at random for another seed, without building a model.
 
     Parameters
@@ -60,7 +78,7 @@ def initial_values(recipe: Recipe, seed: int, model: keras.Sequential) -> list[t
         Of the same architecture as the model.
     seed : int
         As in `build`.
-    model : keras.Sequential
+    model : keras.Model
         What `build` returned.
 
     Returns
@@ -70,8 +88,9 @@ def initial_values(recipe: Recipe, seed: int, model: keras.Sequential) -> list[t
         have in a new model.
     """
     layers = _layers(recipe, seed, model.input_shape[1:], model.output_shape[-1])
+    own = [one for one in model.layers if not isinstance(one, keras.layers.InputLayer)]
     values = []
-    for layer, other in zip(model.layers, layers, strict=True):
+    for layer, other in zip(own, layers, strict=True):
         for name, initializer in _DRAWN.items():
             if hasattr(layer, name):
                 variable = getattr(layer, name)
@@ -115,7 +134,8 @@ def _hidden(recipe: Recipe, seed: int, index: int) -> list[keras.layers.Layer]:
     activation = keras.layers.Activation(recipe.activation)
     match recipe.model:
         case "mlp":
-            block = [keras.layers.Dense(recipe.width, kernel_initializer=initializer), activation]
+            dense = StandardizedDense if recipe.kernel == "standardized" else keras.layers.Dense
+            block = [dense(recipe.width, kernel_initializer=initializer), activation]
         case "cnn":
             block = [
                 keras.layers.Conv2D(
@@ -142,6 +162,9 @@ def _hidden(recipe: Recipe, seed: int, index: int) -> list[keras.layers.Layer]:
     if recipe.norm:
         position = 1 if recipe.norm_position == "before" else len(block)
         block[position:position] = _normalisers(recipe.norm, recipe, seed, index)
+    if recipe.residual and index:
+        gain = [Gain()] if recipe.residual == "skipinit" else []
+        block[1:1] = [*gain, keras.layers.Add()]
     if recipe.model == "cnn":
         block.append(keras.layers.MaxPooling2D(data_format=LAST))
     if recipe.dropout:

@@ -22,7 +22,7 @@ from bn_tutorial.networks.passes import (
     normalisers,
     seen,
 )
-from bn_tutorial.recipe import NORMALISERS
+from bn_tutorial.recipe.tables import NORMALISERS
 
 #: So many images are taken at most.
 MOST = 20_000

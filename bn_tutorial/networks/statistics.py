@@ -12,7 +12,7 @@ from typing import Any
 
 from bn_tutorial.networks.backend import keras, tf
 from bn_tutorial.networks.layers import ShiftingNoise
-from bn_tutorial.recipe import NORMALISERS
+from bn_tutorial.recipe.tables import NORMALISERS
 
 #: Images in each batch over which population statistics are averaged.
 BATCH = 1000

@@ -28,7 +28,7 @@ from bn_tutorial.training.store import FORMAT
 if TYPE_CHECKING:
     from bn_tutorial.data.dataset import Dataset
     from bn_tutorial.engines.workbench import Engine
-    from bn_tutorial.recipe import Recipe
+    from bn_tutorial.recipe.recipes import Recipe
 
 PACKAGE = bn_tutorial.__name__
 _FOLDER = Path(bn_tutorial.__file__).parent

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from bn_tutorial.recipe import Recipe
+from bn_tutorial.recipe.recipes import Recipe
 from bn_tutorial.training.provenance import Provenance
 
 if TYPE_CHECKING:

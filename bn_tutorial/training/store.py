@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bn_tutorial import settings
-from bn_tutorial.recipe import Recipe
+from bn_tutorial.recipe.recipes import Recipe
 from bn_tutorial.training.provenance import Provenance
 from bn_tutorial.training.runs import Run, Runs
 

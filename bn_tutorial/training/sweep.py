@@ -25,7 +25,7 @@ from bn_tutorial.engines.lockstep import usual_engine
 from bn_tutorial.engines.program import program_key
 from bn_tutorial.engines.workbench import Engine, Workbench
 from bn_tutorial.networks import backend
-from bn_tutorial.recipe import Recipe
+from bn_tutorial.recipe.recipes import Recipe
 from bn_tutorial.training import executors, images, pool, schedule, worker
 from bn_tutorial.training.executors import NoWorkers, WorkerError
 from bn_tutorial.training.interrupt import ctrl_c

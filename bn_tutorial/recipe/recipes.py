@@ -1,8 +1,4 @@
-"""A recipe: everything that decides how one network is trained, and nothing else.
-
-Two tables describe each normaliser and each optimiser once; the layers' factory, the engines,
-folding, the figures' legends and the command line read them.
-"""
+"""A recipe: what it may say, and what it must not."""
 
 from __future__ import annotations
 
@@ -14,104 +10,10 @@ import typing
 from collections.abc import Mapping
 from typing import Any, Literal
 
-DEFAULT_GROUPS = 8
-MAX_CNN_DEPTH = 5  # 32 pixels can be halved so often
+from bn_tutorial.recipe.tables import DEFAULT_GROUPS, NORMALISERS, STEPWISE
 
-
-@dataclasses.dataclass(frozen=True)
-class Normaliser:
-    """A normaliser, for all who must know something of it.
-
-    Parameters
-    ----------
-    make : str
-        Its layer, as ``module:class``.
-    options : tuple of str
-        What `Recipe.norm_options` may say of it; but for `STEPWISE` the layer is given them.
-    color : str
-        Its colour in all figures.
-    fixed : mapping
-        What else the layer is given.
-    over : {"batch", "layer", "group", "channel", "number"}
-        What shares statistics in a dense layer: a feature's numbers in all examples; of an example
-        all numbers, a group of them, or none; or every number for itself, without statistics.
-    moving : bool
-        Whether it is a batch normalisation, with moving statistics for inference.
-    random : bool
-        Whether it draws at random in training. The layer is given a ``seed`` then.
-    plain : mapping
-        Attributes with which the layer, in training, is plain batch normalisation.
-    """
-
-    make: str
-    options: tuple[str, ...]
-    color: str
-    fixed: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    over: Literal["batch", "layer", "group", "channel", "number"] = "batch"
-    moving: bool = False
-    random: bool = False
-    plain: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-
-
-_KERAS, _OURS = "keras.layers:{}".format, "bn_tutorial.networks.layers:{}".format
-_AFFINE, _NOISE = ("epsilon", "center", "scale"), ("max_shift", "max_scale", "by_example")
-_MOVING = ("momentum", *_AFFINE)
-STEPWISE = ("per_step", "recurrent")  # options of a recurrent network
-
-#: The normalisers. A new one stands here, in the type of `Recipe.norm`, and in `networks.layers` if
-#: Keras lacks it. Colours are clear on white as on a dark page; any two can be told apart by
-#: colour-blind readers (three are by Okabe & Ito).
-NORMALISERS = {
-    "batch": Normaliser(_KERAS("BatchNormalization"), (*_MOVING, *STEPWISE), "#0b84d8", moving=True),
-    "noisy": Normaliser(
-        _OURS("NoisyBatchNormalization"), (*_NOISE, *_MOVING), color="#b4a578",
-        moving=True, random=True, plain={"noise": False},
-    ),
-    "noise": Normaliser(
-        _OURS("ShiftingNoise"), _NOISE, "#b82000", over="number", random=True, plain={"noise": False}
-    ),
-    "ghost": Normaliser(
-        _OURS("GhostBatchNormalization"), ("size", *_MOVING), color="#56b4e9",
-        moving=True, plain={"size": None},
-    ),
-    "renorm": Normaliser(
-        _KERAS("BatchNormalization"), _MOVING, color="#d55e00",
-        fixed={"renorm": True}, moving=True, plain={"renorm": False},
-    ),
-    "layer": Normaliser(_KERAS("LayerNormalization"), (*_AFFINE, "recurrent"), "#e69f00", over="layer"),
-    "instance": Normaliser(
-        _KERAS("GroupNormalization"), _AFFINE, "#b0307f", fixed={"groups": -1}, over="channel"
-    ),
-    "group": Normaliser(
-        _KERAS("GroupNormalization"), ("groups", *_AFFINE), color="#1a7f5a", over="group"
-    ),
-}  # fmt: skip
-
-
-@dataclasses.dataclass(frozen=True)
-class Optimiser:
-    """An optimiser: Keras's of that name, with its defaults.
-
-    Parameters
-    ----------
-    elementwise : bool
-        Whether its rule treats each number by itself, so that it can update the weights of
-        several networks as one stack.
-    decays : bool
-        Whether it has a weight decay of its own, which the recipe's takes the place of.
-    """
-
-    elementwise: bool
-    decays: bool = False
-
-
-#: The optimisers. A new one stands here and in the type of `Recipe.optimizer`.
-OPTIMISERS = {
-    "adam": Optimiser(elementwise=True),
-    "adamw": Optimiser(elementwise=True, decays=True),
-    "sgd": Optimiser(elementwise=True),
-    "rmsprop": Optimiser(elementwise=True),
-}
+#: The most layers of a convolutional network: 32 pixels can be halved so often.
+MAX_CNN_DEPTH = 5
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -130,12 +32,20 @@ class Recipe:
         Hidden layers.
     activation : str
         The hidden layers' activation, by Keras's name.
-    norm : {None, "batch", "layer", "group", "instance", "ghost", "renorm", "noisy", "noise"}
+    norm : {None, "batch", "layer", "group", "instance", "ghost", "renorm", "noisy", "noise", \
+            "partial", "rms", "dyt", "derf"}
         The normaliser of every hidden layer (or, as a control, noise in its place).
     norm_position : {"before", "after"}
         Whether it stands before or after the activation.
     norm_options : mapping
         Its options, for instance ``{"momentum": 0.9}``; see `NORMALISERS`.
+    residual : {None, "sum", "skipinit"}
+        Whether every dense layer but the first adds its output to the sum of those before it, from
+        which normaliser and activation then read; with ``"skipinit"`` it is first multiplied by a
+        number that is trained, and starts at 0.
+    kernel : {"free", "standardized"}
+        Whether the kernel's column for each unit is standardised in every step, and scaled so that
+        the output of a ReLU has variance 1; a gain for each unit is trained.
     dropout : float
         The share of hidden units dropped in training, in [0, 1).
     dropout_position : {"after", "before"}
@@ -176,14 +86,20 @@ class Recipe:
     depth: int = 1
     activation: Literal["relu", "sigmoid", "tanh", "elu", "gelu", "linear"] = "relu"
     norm: (
-        Literal["batch", "noisy", "noise", "ghost", "renorm", "layer", "instance", "group"] | None
-    ) = None
+        Literal[
+            "batch", "noisy", "noise", "ghost", "renorm", "layer", "instance", "group", "partial",
+            "rms", "dyt", "derf",
+        ]
+        | None
+    ) = None  # fmt: skip
     norm_position: Literal["before", "after"] = "before"
     norm_options: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    residual: Literal["sum", "skipinit"] | None = None
+    kernel: Literal["free", "standardized"] = "free"
     dropout: float = 0.0
     dropout_position: Literal["after", "before"] = "after"
     initializer: Literal[
-        "glorot_uniform", "glorot_normal", "he_uniform", "he_normal", "lecun_normal"
+        "glorot_uniform", "glorot_normal", "he_uniform", "he_normal", "lecun_normal", "orthogonal"
     ] = "glorot_uniform"
     init_scale: float = 1.0
     inputs: Literal["unit", "standardized"] = "unit"
@@ -206,6 +122,9 @@ class Recipe:
             self._refuse(
                 "depth", f"at most {MAX_CNN_DEPTH} for model='cnn', as each layer halves the image"
             )
+        for field, usual in (("residual", None), ("kernel", "free")):
+            if self.model != "mlp" and getattr(self, field) != usual:
+                self._refuse(field, f"{usual!r} for model={self.model!r}")
         for field in ("learning_rate", "init_scale"):
             if not _is_number(getattr(self, field)) or getattr(self, field) <= 0:
                 self._refuse(field, "a positive number")
@@ -226,7 +145,7 @@ class Recipe:
         # equal recipes must have equal digests, so 1 becomes 1.0 and −0.0 becomes 0.0
         for field in ("dropout", "init_scale", "learning_rate", "weight_decay"):
             object.__setattr__(self, field, float(getattr(self, field)) + 0.0)
-        real = ("momentum", "epsilon", "max_shift", "max_scale")
+        real = ("momentum", "epsilon", "max_shift", "max_scale", "alpha")
         options = {
             name: float(value) + 0.0 if name in real else value
             for name, value in sorted(self.norm_options.items())
@@ -240,7 +159,7 @@ class Recipe:
             names = ", ".join(map(repr, allowed)) or "no options"
             self._refuse("norm_options", f"{names} for norm={self.norm!r}, not {sorted(unknown)}")
         for name, value in options.items():
-            if name in ("center", "scale", "by_example", *STEPWISE):
+            if name in ("center", "scale", "by_example", "mean", "variance", *STEPWISE):
                 if not isinstance(value, bool):
                     self._refuse("norm_options", f"True or False for {name!r}")
             elif not _is_number(value):

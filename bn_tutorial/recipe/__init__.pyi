@@ -1,0 +1,11 @@
+from . import recipes as recipes
+from . import tables as tables
+from .recipes import MAX_CNN_DEPTH as MAX_CNN_DEPTH
+from .recipes import Recipe as Recipe
+from .recipes import choices as choices
+from .tables import DEFAULT_GROUPS as DEFAULT_GROUPS
+from .tables import NORMALISERS as NORMALISERS
+from .tables import OPTIMISERS as OPTIMISERS
+from .tables import STEPWISE as STEPWISE
+from .tables import Normaliser as Normaliser
+from .tables import Optimiser as Optimiser
