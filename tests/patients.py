@@ -54,7 +54,7 @@ def train(
     return model
 
 
-# The clinic's eight
+# The clinic's ten
 
 
 def lag(seed: int) -> Patient:
@@ -129,6 +129,31 @@ def loading(seed: int) -> Patient:
     return Patient(copy, raw, labels)
 
 
+def two_populations(seed: int, joint: bool = False) -> Patient:
+    """Return a network that bright and dark images have trained in batches of their own, or jointly."""
+    _, standard, labels = images()
+    both, twice = np.concatenate([standard, 0.5 * standard - 2]), np.tile(labels, 2)
+    turns = np.arange(len(both)).reshape(2, -1, 50).swapaxes(0, 1).ravel()  # 50 of each in turn
+    model = network(lambda: layers.BatchNormalization(momentum=0.9), seed)
+    train(model, both[turns], twice[turns], 10, 100 if joint else 50, shuffle=False)
+    return Patient(model, both, twice, {"groups": np.repeat(["bright", "dark"], len(standard))})
+
+
+def regression(seed: int, at_end: bool = True, standardised: bool = False) -> Patient:
+    """Return a network that learns an image's contrast in grey levels, with a normaliser at its end."""
+    raw, standard, _ = images()
+    y = 255 * raw.reshape(-1, 64, 3).mean(2).std(1)
+    y = (y - y.mean()) / y.std() if standardised else y
+    keras.utils.set_random_seed(seed)
+    norms = [layers.BatchNormalization(momentum=0.9) for _ in range(2)]
+    hidden = [layers.Dense(64, use_bias=False), norms[0], layers.ReLU()]
+    last = [layers.Dense(1, use_bias=not at_end), *norms[1 : 1 + at_end]]
+    model = keras.Sequential([keras.Input((192,)), *hidden, *last])
+    model.compile(keras.optimizers.Adam(2e-3), "mse", jit_compile=False)
+    model.fit(standard, y, 100, 20, verbose=0)
+    return Patient(model, standard, y)
+
+
 #: By the kinds that a check-up may name first.
 CLINIC: dict[str, tuple[Callable[[int], Patient], str]] = {
     "1 lag": (lag, "lag"),
@@ -139,6 +164,8 @@ CLINIC: dict[str, tuple[Callable[[int], Patient], str]] = {
     "6 leak": (leak, "leak"),
     "7 epsilon": (epsilon, "small-variance"),
     "8 loading": (loading, "statistics-not-restored"),
+    "9 two populations": (two_populations, "two-populations"),
+    "10 regression": (regression, "normalised-output"),
 }
 
 

@@ -20,7 +20,17 @@ from bn_tutorial.cli import main
 from bn_tutorial.networks.backend import keras, tf
 from bn_tutorial.networks.feeding import fed
 
-from .patients import CLINIC, Patient, healed, images, lag, network, train
+from .patients import (
+    CLINIC,
+    Patient,
+    healed,
+    images,
+    lag,
+    network,
+    regression,
+    train,
+    two_populations,
+)
 
 layers = keras.layers
 RAW, STANDARD, LABELS = images()
@@ -180,13 +190,106 @@ def test_batches_of_one_may_be_those_of_an_evaluation(healthy: Patient) -> None:
     assert not report.serious
 
 
-def test_groups_that_share_batches_and_are_far_apart_are_two_populations(healthy: Patient) -> None:
+def test_groups_far_apart_are_serious_if_each_had_batches_to_itself() -> None:
+    joint = examined(two_populations(0, joint=True))
+    assert not joint.serious
+    patient = two_populations(0)
+    report = examined(patient)
+    assert [one.kind for one in report.findings] == ["two-populations"]  # which explains the rest
+    assert "the moving means those of none" in report.findings[0].sentence
+    untold = checkup(patient.model, patient.x, patient.y)
+    assert "two-populations" not in [one.kind for one in untold.findings]
+    assert untold.serious
+    unlabelled = checkup(patient.model, patient.x, **patient.options)
+    assert (unlabelled.findings[0].kind, unlabelled.serious) == ("two-populations", True)
+    assert "accuracy" not in unlabelled.findings[0].measured
+
+
+def test_statistics_that_fit_one_of_two_groups_are_worth_knowing(healthy: Patient) -> None:
     groups = np.arange(len(RAW)) % 2
     both = RAW + 0.3 * groups[:, None]
-    kinds = [one.kind for one in checkup(healthy.model, both, groups=groups).findings]
-    assert "two-populations" in kinds
+    found = {one.kind: one for one in checkup(healthy.model, both, LABELS, groups=groups).findings}
+    assert not found["two-populations"].serious
     again = checkup(healthy.model, RAW, groups=groups).findings
     assert "two-populations" not in [one.kind for one in again]
+
+
+def test_new_statistics_are_new_whatever_the_groups() -> None:
+    groups = np.arange(len(RAW)) % 2
+    found = checkup(network(), RAW + groups[:, None], LABELS, groups=groups).findings
+    kinds = {one.kind: one.serious for one in found}
+    assert next(iter(kinds)) == "statistics-not-restored"
+    assert kinds["two-populations"] is False
+
+
+def test_groups_of_a_regression_are_compared_by_their_loss() -> None:
+    keras.utils.set_random_seed(0)
+    x = np.concatenate([drawn(500, 6), 9 + drawn(500, 6)])
+    y = np.tile(drawn(500, 6)[:, :1] - 2, (2, 1))
+    parts = [layers.BatchNormalization(momentum=0.9), layers.Dense(1)]
+    model = keras.Sequential([keras.Input((6,)), *parts])
+    model.compile(keras.optimizers.Adam(0.05), "mse")
+    turns = np.arange(1000).reshape(2, -1, 50).swapaxes(0, 1).ravel()
+    model.fit(x[turns], y[turns], 50, 10, shuffle=False, verbose=0)
+    found = checkup(model, x, y, groups=np.repeat([0, 1], 500)).findings[0]
+    assert (found.kind, found.serious) == ("two-populations", True)
+    assert "loss" in found.measured
+
+
+def test_groups_may_be_given_to_a_model_of_a_fixed_batch() -> None:
+    model, x = stateful(), drawn(80, 5, 3)
+    recalibrate(model, x)
+    assert not checkup(model, x, groups=np.arange(80) % 3).serious
+
+
+@pytest.mark.parametrize("options", [{"standardised": True}, {"at_end": False}])
+def test_a_regression_is_ill_only_if_its_answers_have_the_wrong_size(
+    options: dict[str, bool],
+) -> None:
+    report = examined(regression(0, **options))
+    assert not report.serious
+    kinds = [one.kind for one in report.findings]
+    assert ("normalised-output" in kinds) is options.get("at_end", True)
+
+
+def test_a_normaliser_at_the_end_is_seen_through_layers_that_pass_on() -> None:
+    inputs = keras.Input((6,))
+    hidden = layers.BatchNormalization(axis=1, name="last")(layers.Reshape((2, 3))(inputs))
+    outputs = layers.Activation("linear")(layers.Dropout(0.5)(layers.Reshape((3, 2))(hidden)))
+    model, x = keras.Model(inputs, outputs), drawn(64, 6)
+    recalibrate(model, x)
+    y = x.reshape(-1, 2, 3) * [[5], [1]] + [[40], [0]] + np.sign(x[::-1]).reshape(-1, 2, 3)
+    found = {one.kind: one for one in checkup(model, x, y.reshape(-1, 3, 2)).findings}
+    assert (found["normalised-output"].layers, found["normalised-output"].serious) == (
+        ("last",),
+        True,
+    )
+    values, wanted = model(x).numpy().reshape(-1, 2, 3)[:, 0], y[:, 0]
+    error = np.mean((values - wanted) ** 2) / wanted.var()
+    best = 1 - np.corrcoef(values.ravel(), wanted.ravel())[0, 1] ** 2
+    assert f"squared error is {error:.2g} times" in found["normalised-output"].measured
+    assert f"would be {best:.2g} times" in found["normalised-output"].measured
+    assert "normalised-output" not in [one.kind for one in checkup(model, x).findings]
+    assert not checkup(model, x[:20], y.reshape(-1, 3, 2)[:20]).serious
+
+
+def test_answers_that_suit_their_own_loss_are_not_ill() -> None:
+    x = drawn(512, 6)
+    y = 3 * (x - x.mean(0))  # in the right direction, and of another length
+    model = keras.Sequential([keras.Input((6,)), layers.BatchNormalization()])
+    recalibrate(model, x)
+    for loss, serious in (("mse", True), ("cosine_similarity", False)):
+        model.compile("sgd", loss)
+        assert checkup(model, x, y).serious is serious
+
+
+def test_embeddings_classes_and_frozen_layers_at_the_end_are_no_regression() -> None:
+    model, x = keras.Sequential([keras.Input((6,)), layers.BatchNormalization()]), drawn(64, 6)
+    recalibrate(model, x)
+    for y in (None, np.arange(64) % 6, x > 2, np.full((64, 6), 9.0), drawn(64, 9)):
+        assert "normalised-output" not in [one.kind for one in checkup(model, x, y).findings]
+    model.trainable = False
+    assert "normalised-output" not in [one.kind for one in checkup(model, x, 9 * x).findings]
 
 
 def test_a_ragged_last_batch_is_seen_from_the_number_of_images(healthy: Patient) -> None:

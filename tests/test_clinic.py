@@ -24,7 +24,7 @@ def cells(section: str) -> list[Cell]:
     return [(code, "[cure]" in options) for options, code in CELL.findall(section)]
 
 
-OPENING, *SECTIONS = re.split(r"^## (?=\d\. )", PAGE.read_text("utf-8"), flags=re.MULTILINE)
+OPENING, *SECTIONS = re.split(r"^## (?=\d+\. )", PAGE.read_text("utf-8"), flags=re.MULTILINE)
 CASES = {section.partition("\n")[0]: cells(section) for section in SECTIONS}
 case = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 

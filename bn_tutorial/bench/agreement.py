@@ -9,7 +9,7 @@ from bn_tutorial.data.dataset import Dataset
 from bn_tutorial.engines import lockstep
 from bn_tutorial.engines.batches import epoch_order
 from bn_tutorial.engines.workbench import Workbench
-from bn_tutorial.recipe import Recipe
+from bn_tutorial.recipe.recipes import Recipe
 
 #: By how much, relatively, the loss of the first epoch may differ between two ways.
 TOLERANCE = 1e-4

@@ -92,9 +92,7 @@ class Exam:
     @property
     def moved(self) -> float:
         """By how much recalibrating changes the outputs, in standard deviations of these."""
-        return max(
-            map(_moved, self.outputs["inference"], self.outputs["recalibrated"]), default=0.0
-        )
+        return max(map(moved, self.outputs["inference"], self.outputs["recalibrated"]), default=0.0)
 
     def leaked(self) -> tuple[float, float] | None:
         """Return how much worse the answers are with other companions, and in use; None without targets.
@@ -152,11 +150,11 @@ def examine(model: Any, data: Fed, batch_size: int | None = None) -> Exam:
         if not fixed and taken > LARGE:
             data = spread(data, FEW, batch_size)
         every = np.arange(len(data))
-        answers = {"inference": _outputs(watched, model, data, every, size)}
+        answers = {"inference": outputs_of(watched, model, data, every, size)}
         noted = _noted(model, data, size, idle)
         known = {key: one for key, one in noted.items() if np.isfinite(one.mean).all()}
         answer = functools.partial(with_statistics_of, known=known)
-        answers["recalibrated"] = _outputs(answer, model, data, every, size)
+        answers["recalibrated"] = outputs_of(answer, model, data, every, size)
         scores = {name: score(model, data, every, found) for name, found in answers.items()}
         sizes = [batch_size]
         if not (given or fixed or data.sizes) and _narrow(norms, noted):
@@ -253,7 +251,8 @@ def _worse(one: Score, other: Score) -> float:
     return (other.loss or 0) - (one.loss or 0)
 
 
-def _moved(one: Array, other: Array) -> float:
+def moved(one: Array, other: Array) -> float:
+    """Return how far outputs are from others, in standard deviations of these."""
     if not np.isfinite(one).all():
         return float("inf")
     spread = max(float(other.std(axis=0).mean()), 1e-7)
@@ -276,7 +275,7 @@ def _with_companions(model: Any, data: Fed, size: int, idle: set[int]) -> tuple[
     few = np.arange(len(data))[: max(COMPANIONS // size, 2) * size]
     orders = few, np.random.default_rng(0).permutation(few)
     one, other = (
-        score(model, data, order, _outputs(answer, model, data, order, size)) for order in orders
+        score(model, data, order, outputs_of(answer, model, data, order, size)) for order in orders
     )
     return one, other
 
@@ -297,8 +296,8 @@ def _parts(order: Array, size: int) -> Iterator[Array]:
         yield order[start : start + size]
 
 
-def _outputs(answer: Any, model: Any, data: Fed, order: Array, size: int) -> Any:
-    """Return a model's outputs for these images, a nest of arrays."""
+def outputs_of(answer: Any, model: Any, data: Fed, order: Array, size: int) -> Any:
+    """Return what `answer` makes of a model's inputs in this order, so many at once: a nest of arrays."""
     found = [answer(model, data.at(part)) for part in _parts(order, size)]
     return keras.tree.map_structure(
         lambda *parts: np.concatenate([one.numpy() for one in parts]), *found

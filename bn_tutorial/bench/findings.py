@@ -31,6 +31,8 @@ LEAK, LEAK_LOSS = 0.08, 0.3
 NARROWER = 0.95
 #: With a smaller momentum, moving statistics hold the last few batches only.
 SHORT = 0.5
+#: Serious if another γ and β would take such a share of their variance off a regression's squared error.
+MISSED = 0.25
 #: So far apart, in standard deviations, two groups have statistics of their own.
 APART = 0.5
 STATISTICS = (

@@ -13,7 +13,7 @@ import numpy as np
 
 from bn_tutorial.data.dataset import Dataset
 from bn_tutorial.networks.backend import tf
-from bn_tutorial.recipe import Recipe
+from bn_tutorial.recipe.recipes import Recipe
 
 #: Adam's constants; with so small a rate the numbers stay as they are, and take the same time.
 RATE, FIRST, SECOND, EPSILON = 1e-6, 0.9, 0.999, 1e-7

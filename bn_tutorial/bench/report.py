@@ -13,12 +13,13 @@ from numpy.typing import ArrayLike
 from bn_tutorial.bench.causes import far, middle
 from bn_tutorial.bench.exam import Exam, examine
 from bn_tutorial.bench.findings import Finding
+from bn_tutorial.bench.populations import examine_groups
 from bn_tutorial.bench.scores import Score
 from bn_tutorial.bench.signs import findings
 from bn_tutorial.figures import COLORS, INK, to_svg
 from bn_tutorial.figures.style import house_style
 from bn_tutorial.networks.backend import keras
-from bn_tutorial.networks.feeding import Fed, fed
+from bn_tutorial.networks.feeding import fed
 from bn_tutorial.networks.passes import normalisers
 from bn_tutorial.networks.recalibration import population
 
@@ -174,8 +175,7 @@ def checkup(
     trained_on : as x, optional
         Images of the training, if `x` are others.
     groups : array_like of shape (n,), optional
-        To which of several populations each image belongs, if they share batches: real and generated
-        ones, for instance.
+        To which of several populations each image belongs: real and generated ones, for instance.
     most : int
         So many images are looked at.
 
@@ -206,19 +206,8 @@ def checkup(
     known = None
     if trained_on is not None:
         known = population(model, fed(model, trained_on, most=most), exam.size)
-    parts = [] if groups is None else _by_group(data, groups)
-    apart = [population(model, part, exam.size) for part in parts]
+    apart = [] if groups is None else examine_groups(exam, groups)
     return _report(exam, findings(exam, known, apart))
-
-
-def _by_group(data: Fed, groups: ArrayLike) -> list[Fed]:
-    """Return the images of each group."""
-    labels = np.asarray(groups)
-    if data.rows is None or labels.shape != (data.total,):
-        raise ValueError("groups= needs images in arrays, and a label for each of them.")
-    labels = labels[data.rows]
-    parts = [np.flatnonzero(labels == one) for one in np.unique(labels)]
-    return [Fed(data.at(part)) for part in parts if len(part) > 1]
 
 
 def _report(exam: Exam, found: list[Finding]) -> Checkup:

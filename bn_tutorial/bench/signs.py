@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from bn_tutorial.bench.answers import normalised_output
 from bn_tutorial.bench.causes import costs_more, is_off, middle, statistics
 from bn_tutorial.bench.exam import Exam
 from bn_tutorial.bench.findings import (
-    APART,
     ENOUGH,
     LEAK,
     LEAK_LOSS,
@@ -24,13 +24,14 @@ from bn_tutorial.bench.findings import (
     Finding,
     report_of,
 )
+from bn_tutorial.bench.populations import Group, populations
 from bn_tutorial.networks.backend import keras
 from bn_tutorial.networks.folding import unfoldable
 from bn_tutorial.networks.passes import Moments
 
 
 def findings(
-    exam: Exam, trained_on: dict[int, Moments] | None = None, groups: Sequence[Any] | None = None
+    exam: Exam, trained_on: dict[int, Moments] | None = None, groups: Sequence[Group] = ()
 ) -> list[Finding]:
     """Return what an examination shows, most serious first.
 
@@ -40,18 +41,21 @@ def findings(
         What was measured.
     trained_on : dict, optional
         The moments of what normalisers are given by the images of the training, by their ``id``.
-    groups : sequence of dict, optional
-        The same of several populations that share batches.
+    groups : sequence of Group, optional
+        What was measured of several populations.
     """
     found = [*_not_finite(exam), *_training_mode(exam)]
+    apart = [*populations(exam, groups)]
     if not found:  # these two explain whatever else the statistics show
         found = [*_plain_call(exam)]
         leaks, off = [*_leak(exam)], [*statistics(exam, trained_on or {})]
+        if any(one.serious for one in apart):  # batches of one group each explain both
+            leaks, off = [], []
         if leaks:  # batches of a kind have narrow statistics, too
             off = [one for one in off if one.serious]
         found += [*_batches(exam), *_small_variance(exam)]
         found += off + leaks if costs_more(exam) else leaks + off
-    found += _populations(exam, groups or [])
+    found += [*apart, *normalised_output(exam)]
     for rule in (_frozen, _dead, _linear, _precision, _bias, _decay, _unfoldable, _unknown):
         found += rule(exam)
     known = {one.kind: one for one in reversed(found)}  # of two of a kind, the first
@@ -121,22 +125,6 @@ def _leak(exam: Exam) -> Iterator[Finding]:
             f"given and {mixed} with other companions; {best} in use, recalibrated"
         )
         yield report_of("leak", True, exam.layers, text, "likely")
-
-
-def _populations(exam: Exam, groups: Sequence[dict[int, Moments]]) -> Iterator[Finding]:
-    found, worst = [], 0.0
-    for one in exam.layers:
-        means = [group[id(one.layer)] for group in groups if id(one.layer) in group]
-        if len(means) < 2:
-            continue
-        within = np.mean([group.variance for group in means], axis=0) + one.epsilon
-        apart = middle(np.ptp([group.mean for group in means], axis=0) / np.sqrt(within))
-        if apart > APART:
-            found.append(one)
-            worst = max(worst, apart)
-    if found:
-        text = f"means of {len(groups)} groups {worst:.2g} standard deviations apart in the middle"
-        yield report_of("two-populations", True, found, text)
 
 
 def _batches(exam: Exam) -> Iterator[Finding]:

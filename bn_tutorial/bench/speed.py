@@ -22,7 +22,7 @@ from bn_tutorial.bench import floor, unit
 from bn_tutorial.data.dataset import Dataset
 from bn_tutorial.engines import notebook, single
 from bn_tutorial.engines.workbench import Workbench
-from bn_tutorial.recipe import Recipe
+from bn_tutorial.recipe.recipes import Recipe
 from bn_tutorial.training.provenance import Provenance
 from bn_tutorial.training.schedule import cores
 from bn_tutorial.training.sweep import check_fits

@@ -10,7 +10,7 @@ from bn_tutorial.bench.apart import apart
 from bn_tutorial.data.dataset import Dataset
 from bn_tutorial.engines import notebook
 from bn_tutorial.engines.workbench import Workbench
-from bn_tutorial.recipe import Recipe
+from bn_tutorial.recipe.recipes import Recipe
 from bn_tutorial.training.schedule import cores
 
 #: The notebook's runs: the baseline, and with batch normalisation once more at 32 and at three sizes.
