@@ -88,7 +88,8 @@ sphinx_gallery_conf = {
     "image_scrapers": ("bn_figures.scraper",),
     "reset_modules": ("bn_figures.reset",),
     "subsection_order": [
-        f"../gallery/{group}" for group in ("assignment", "advantages", "limitations", "why")
+        f"../gallery/{group}"
+        for group in ("assignment", "advantages", "limitations", "why", "questions")
     ],
     "within_subsection_order": "FileNameSortKey",
     "first_notebook_cell": bn_downloads.first_cell(html_baseurl),

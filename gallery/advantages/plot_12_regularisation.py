@@ -47,13 +47,11 @@ with_many = {
     arm: net.but(train_size=many, epochs=8) for arm, net in with_few.items()
 }
 
-every = [*dropped[plain].values(), *dropped[batch].values(), before]
-every += [*decayed.values(), *with_many.values()]
+regularised = [net for row in dropped.values() for p, net in row.items() if p]
+regularised += [before, *decayed.values()]
+trial.train(regularised, trial.few_seeds, ends=True)
 trial.train(
-    dict.fromkeys(every, trial.few_seeds)
-    | dict.fromkeys(
-        with_many.values(), trial.seeds_of("regularisation-matched-many")
-    )
+    dict.fromkeys(with_many.values(), trial.seeds_of("regularisation-matched-many"))
     | dict.fromkeys(with_few.values(), trial.seeds)
 )
 

@@ -77,7 +77,8 @@ own = {
 }
 seeds = {arm: trial.seeds if arm in rates else trial.few_seeds for arm in arms}
 rows = [*same.items(), *own.items()]
-trial.train({net: seeds[arm] for arm, row in rows for net in row.values()})
+every = {net: seeds[arm] for arm, row in rows for net in row.values()}
+trial.train(every, ends=True)
 TEST = "test_accuracy_population"
 
 # %%

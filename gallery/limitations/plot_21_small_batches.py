@@ -83,7 +83,7 @@ dense_seeds = trial.seeds_of("small-mlp", "small-group")
 cnn_seeds = trial.seeds_of("small-cnn")
 on_trial = {net: dense_seeds for (_, b), net in mlp.items() if b in (2, 32)}
 on_trial |= {net: cnn_seeds for (norm, _), net in cnn.items() if norm != "group"}
-trial.train(dict.fromkeys(every, trial.few_seeds) | on_trial)
+trial.train(dict.fromkeys(every, trial.few_seeds) | on_trial, ends=True)
 
 # %%
 # Accuracy against the batch size

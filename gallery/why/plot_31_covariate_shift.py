@@ -79,7 +79,7 @@ trial.train(
     dict.fromkeys([without, batch], trial.seeds) | {noisy: few},
     engine=observe.covariate_shift,
 )
-trial.train(noises.values(), few)  # the controls: only how well they fit
+trial.train(noises.values(), few, ends=True)  # the controls
 
 # %%
 # The first meaning: distributions
