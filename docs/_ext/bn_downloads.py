@@ -102,7 +102,8 @@ def finish_downloads(app: Sphinx) -> None:
         both = [path.with_suffix(ending) for ending in (".py", ".ipynb")]
         files = {one.name: one.read_text("utf-8") for one in both}
         for figure in sorted(path.parent.glob(f"images/sphx_glr_{path.stem}_*.svg")):
-            files[f"data/figure-{int(figure.stem[-3:])}.csv"] = read(figure)[1] or ""
+            if (table := read(figure)[1]) and table.strip():  # photographs have none
+                files[f"data/figure-{int(figure.stem[-3:])}.csv"] = table
         _zip(path, files | needed)
 
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import quote_plus
 
 import numpy as np
 import numpy.typing as npt
@@ -35,6 +36,16 @@ WIDTHS: dict[str, ViewportSize] = {
 PAGES, FRONT = pages(), "index.html"
 COLOURS = ["color-contrast", "link-in-text-block"]
 APART = ("404.html", "genindex.html", "search.html")  # nobody reads on to them
+#: What people type, and the pages of which one should be among the first that are found.
+SEARCHES = {
+    "before or after": ("/practice/keras", "_placement"),  # nothing but stop words
+    "residual": ("_residual", "/practice/"),
+    "EMA": ("/practice/keras", "_averaged"),
+    "AdaBN": ("/practice/recipes", "_shifted"),
+    "gradient accumulation": ("/practice/keras",),
+    "regression": ("/practice/",),
+    "PyTorch weights": ("/practice/keras",),
+}
 FIRST_PAGE, ANY_PAGE = 350_000, 1_500_000  # bytes, compressed
 COMPUTED = 1.5  # seconds of the processor, which other work on the machine does not lengthen much
 
@@ -229,17 +240,24 @@ def test_a_dark_page_does_not_flash_white(browser: Browser, address: str, name: 
     assert max(frames) < 90, frames
 
 
-def test_search_finds_the_moving_variance(browser: Browser, address: str) -> None:
+@pytest.mark.parametrize(
+    ("words", "pages"),
+    [
+        ("moving variance", ("/learn/algorithm", "/practice/keras")),
+        ("two populations", ("/practice/clinic",)),
+        ("regression", ("/practice/clinic",)),
+        ("GAN", ("/practice/clinic",)),
+    ],
+)
+def test_search_finds(browser: Browser, address: str, words: str, pages: tuple[str, ...]) -> None:
     with opened(browser) as page:
-        page.goto(address + "search.html?q=moving+variance")
+        page.goto(address + f"search.html?q={words.replace(' ', '+')}")
         page.wait_for_selector("#search-results .search li a")
         page.wait_for_function(
             "document.querySelector('.search-summary').innerText.includes('found')"
         )
         links = page.eval_on_selector_all("#search-results li a", "found => found.map(a => a.href)")
-        assert any("/learn/algorithm" in link or "/practice/keras" in link for link in links[:5]), (
-            links
-        )
+        assert any(name in link for name in pages for link in links[:5]), links
 
 
 def test_an_unknown_address_leads_back(browser: Browser, address: str) -> None:
@@ -250,6 +268,27 @@ def test_an_unknown_address_leads_back(browser: Browser, address: str) -> None:
         page.click("article a:has-text('home')")
         page.wait_for_url(address + "index.html")
         assert page.title().startswith("Batch normalisation, by experiment")
+
+
+@pytest.mark.parametrize(("query", "pages"), SEARCHES.items(), ids=SEARCHES)
+def test_search_leads_to_what_people_ask(
+    browser: Browser, address: str, query: str, pages: tuple[str, ...]
+) -> None:
+    with opened(browser) as page:
+        page.goto(address + "search.html?q=" + quote_plus(query))
+        page.wait_for_selector("#search-results .search li a")
+        page.wait_for_function(
+            "document.querySelector('.search-summary').innerText.includes('found')"
+        )
+        links = page.eval_on_selector_all("#search-results li a", "found => found.map(a => a.href)")
+        assert any(one in link for link in links[:5] for one in pages), links
+
+
+def test_the_choice_of_a_normaliser_fits_one_screen(browser: Browser, address: str) -> None:
+    with opened(browser) as page:
+        page.goto(address + "practice/decide.html", wait_until="networkidle")
+        bottom = page.evaluate("document.querySelector('.decide').getBoundingClientRect().bottom")
+        assert bottom <= WIDTHS["desktop"]["height"]
 
 
 def test_every_page_can_be_reached_by_reading_on(browser: Browser, address: str) -> None:

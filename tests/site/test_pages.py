@@ -49,7 +49,7 @@ def test_the_numbers_of_every_figure_can_be_taken_along(site: Site) -> None:
         assert len(page.select(".figure-data")) == len(shown), name
         links = page.select(".figure-data a[download]")
         assert len(links) == len(shown) or name.startswith(
-            ("learn/", "cifar10")
+            ("learn/", "cifar10", "auto_examples/questions/plot_44")
         )  # drawings, photos
         for link in links:
             table = pd.read_csv((site.html / name).parent / str(link["href"]))
@@ -118,6 +118,15 @@ def test_a_teaching_page_says_what_it_needs_and_leads_on(site: Site, name: str) 
     assert re.search(r"Before you start.* \d+ minutes", " ".join(start.get_text().split()))
     links = {str(link["href"]) for link in page.select("article a[href]")}
     assert any("auto_examples/" in link for link in links)
+
+
+def test_what_people_ask_is_two_clicks_from_home(site: Site) -> None:
+    assert site.pages["index.html"].select("a[href='practice/index.html']")
+    asked = site.pages["practice/index.html"].select("#people-ask li")
+    assert len(asked) >= 20
+    for question in asked:
+        assert "?" in question.get_text()
+        assert question.select("a[href]"), question.get_text()
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
