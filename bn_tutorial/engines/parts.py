@@ -17,7 +17,6 @@ from bn_tutorial.engines.program import Program
 from bn_tutorial.engines.rows import Row, numbered
 from bn_tutorial.engines.single import METRICS
 from bn_tutorial.engines.workbench import Workbench
-from bn_tutorial.networks.backend import keras
 from bn_tutorial.networks.passes import asked, seen
 from bn_tutorial.networks.statistics import batch_norms
 from bn_tutorial.recipe.recipes import Recipe
@@ -199,8 +198,7 @@ class AffineAlone(Held):
 
     def trainable(self) -> list[Any]:
         """Return the γ and β of all layers."""
-        own: list[keras.Variable] = self.model.trainable_variables
-        return [variable for variable in own if variable.name in ("gamma", "beta")]
+        return self.affine()
 
 
 class ShiftAt64(Program):

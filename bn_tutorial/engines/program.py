@@ -91,6 +91,10 @@ class Program:
         """Return the variables that training changes."""
         return list(self.model.trainable_variables)
 
+    def affine(self) -> list[Any]:
+        """Return the γ and β of all layers."""
+        return [one for one in self.model.trainable_variables if one.name in ("gamma", "beta")]
+
     def values(self) -> list[Any]:
         """Return the values of all variables of the model."""
         return [one.numpy() for one in self.model.variables]

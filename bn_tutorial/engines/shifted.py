@@ -184,7 +184,7 @@ class Asking(Program):
 
     def _answer(self, images: Any, labels: Any, indices: Any, rate: Any, *pixels: Any) -> Any:
         """Return how many are right, and take a step of γ and β down the answers' mean entropy."""
-        affine = [one for one in self.model.trainable_variables if one.name in ("gamma", "beta")]
+        affine = self.affine()
         with tf.GradientTape() as tape:
             chances = self.model(batch(images, indices, *pixels), training=True)
             logs = tf.math.log(tf.maximum(chances, 1e-12))
