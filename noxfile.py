@@ -62,7 +62,8 @@ def chosen(session: nox.Session, *flags: str) -> tuple[argparse.Namespace, list[
 def build(session: nox.Session, html: Path, env: dict[str, str]) -> None:
     """Fetch the data, train what is missing and build the site."""
     trees = f"{html}-doctrees"  # beside the pages, not among them
-    session.run("sphinx-build", "-W", "-n", "-q", "-d", trees, "docs", str(html), env=env)
+    two = ("-j", "2")  # pages whose cells are run at once, each in a process with TensorFlow
+    session.run("sphinx-build", "-W", "-n", "-q", *two, "-d", trees, "docs", str(html), env=env)
 
 
 @nox.session

@@ -138,8 +138,12 @@ def _asked(bench: Workbench, recipe: Recipe, seed: int) -> dict[str, Any]:
     draws = [random.permutation(every) for _ in range(DRAWS)]
     of_class = [np.flatnonzero(labels == one) for one in range(len(bench.data.classes))]
     ours: dict[str, Any] = {}
+
+    def seen_as(name: str) -> Any:
+        return tf.constant(shift(images.numpy(), name))
+
     for name in SHIFTS:
-        changed = tf.constant(shift(images.numpy(), name))
+        changed = bench.keep(__name__, name, functools.partial(seen_as, name), len(SHIFTS))
 
         def right(statistics: Statistics, at: Array = every, seen: Any = changed) -> Array:
             part = tf.gather(seen, at), tf.gather(labels, at)

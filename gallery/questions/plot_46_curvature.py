@@ -43,8 +43,11 @@ networks = {
     ]
     for rate in rates
 }
-every = [net for pair in networks.values() for net in pair]
-trial.train(every, engine=curvature.edge)
+low, high = networks.values()
+trial.train(
+    dict.fromkeys(low, trial.few_seeds) | dict.fromkeys(high, trial.seeds),
+    engine=curvature.edge,
+)
 
 # %%
 # The edge
@@ -104,9 +107,9 @@ def late(net, name):
     )
 
 
-without, batch = networks[f"learning rate {plain.learning_rate:g}"]
+without, batch = high
 arms = {"without": without, "batch": batch}
-edge = 2 / plain.learning_rate
+edge = 2 / without.learning_rate
 sharp = {arm: late(net, "sharpness") for arm, net in arms.items()}
 trial.judge(
     {
