@@ -62,7 +62,7 @@ def chosen(session: nox.Session, *flags: str) -> tuple[argparse.Namespace, list[
 def build(session: nox.Session, html: Path, env: dict[str, str]) -> None:
     """Fetch the data, train what is missing and build the site."""
     trees = f"{html}-doctrees"  # beside the pages, not among them
-    two = ("-j", "2")  # pages whose cells are run at once, each in a process with TensorFlow
+    two = ("-j", "2")  # processes that read and write pages, once all cells have been executed
     session.run("sphinx-build", "-W", "-n", "-q", *two, "-d", trees, "docs", str(html), env=env)
 
 

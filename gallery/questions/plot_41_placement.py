@@ -19,8 +19,7 @@ you'll see:** what the place is worth, in points of test accuracy, and whether t
 # Three are dense, with three hidden layers of 64 units: with ReLU; with GELU, which is smooth; and with
 # ReLU and a fifth of the units dropped at the end of each layer. The fourth has three convolutions, each with
 # ReLU and pooling. Adam trains them all. Each place has the learning rate that validated best in pilot
-# runs, of four or five (of three for the convolutions), with seeds that are not used here. Convolutions take long, so
-# that they have fewer seeds.
+# runs, of four or five (of three for the convolutions), with seeds that are not used here.
 
 from bn_tutorial import Experiment, Recipe
 
@@ -51,12 +50,8 @@ places = {
     }
     for name, (net, before, behind) in networks.items()
 }
-seeds = {
-    net: trial.few_seeds if net.model == "cnn" else trial.seeds
-    for pair in places.values()
-    for net in pair.values()
-}
-trial.train(seeds, ends=True)
+every = [net for pair in places.values() for net in pair.values()]
+trial.train(every, ends=True)
 
 # %%
 # Before, and behind
