@@ -31,6 +31,7 @@ from __future__ import annotations
 
 import html
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from docutils import nodes
@@ -53,11 +54,9 @@ class _Ask(SphinxDirective):
     required_arguments, optional_arguments, final_argument_whitespace = 1, 0, True
     kind = ""
 
-    def form(self, inside: list[nodes.Node], **told: Any) -> list[nodes.Node]:
+    def form(self, inside: Sequence[nodes.Node], **told: Any) -> list[nodes.Node]:
         """Return the form of a question, with what its script must know."""
-        count = self.env.temp_data.setdefault("bn_exercises", [0])
-        count[0] += 1
-        name = f"ask-{count[0]}"
+        name = f"ask-{self.env.new_serialno('ask') + 1}"
         told |= {"kind": self.kind, "name": f"{self.env.docname}#{name}"}
         question, messages = self.state.inline_text(self.arguments[0], self.lineno)
         data = html.escape(json.dumps(told), quote=True)
@@ -120,15 +119,16 @@ class Choice(_Ask):
 
     def run(self) -> list[nodes.Node]:
         """Return the form, with choices and reasons."""
-        right, inside = [], []
+        right: list[bool] = []
+        inside: list[nodes.Node] = []
         for item in items(self):
             first = item[0]
-            text = first[0] if isinstance(first, nodes.paragraph) else None
-            mark = next((m for m in _MARKS if str(text).startswith(m)), None)
-            if mark is None or len(item) < 2:
+            text = first.astext()
+            mark = next((m for m in _MARKS if text.startswith(m)), None)
+            if mark is None or len(item) < 2 or not isinstance(first, nodes.paragraph):
                 raise self.error("a choice begins with (right) or (wrong), and a reason follows.")
             right.append(_MARKS[mark])
-            first[0] = nodes.Text(str(text).removeprefix(mark).lstrip())
+            first[0] = nodes.Text(first[0].astext().removeprefix(mark).lstrip())
             inside += [
                 nodes.container("", first, classes=["option"]),
                 nodes.container("", *item[1:], classes=["reason"]),
