@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from bn_tutorial.figures import answers
+
 PAGE = Path(__file__).parents[1] / "docs" / "learn" / "exercises.md"
 TEXT = PAGE.read_text("utf-8")
 CELL = re.compile(r"(?ms)^```\{code-cell\} ipython3\n:tags: \[hide-cell\]\n(.*?)^```$")
@@ -39,6 +41,23 @@ def test_the_check_asserts_and_needs_nothing_of_other_cells(title: str) -> None:
         one.get_name() for one in module.get_symbols() if one.is_assigned() or one.is_imported()
     }
     assert used(module) <= made | set(dir(builtins))
+
+
+@pytest.mark.parametrize("page", [path.stem for path in sorted(PAGE.parent.glob("*.md"))])
+def test_an_exercise_with_an_answer_answers_back(page: str) -> None:
+    text = PAGE.with_stem(page).read_text("utf-8")
+    parts = text.split(":::{dropdown} Answer\n")
+    assert all(re.search(r"(?m)^:::\{(number|choice|order)\} ", part) for part in parts[:-1])
+    asked = set(re.findall(r"(?m)^(?::is:|is:) (\w+)$|^  (\w+) \|", text))
+    cells = "".join(re.findall(r"(?ms)^```\{code-cell\} ipython3\n(.*?)^```$", text))
+    handed = set(re.findall(r"(\w+)=", "".join(re.findall(r"(?s)answers\((.*?)\n?\)\n", cells))))
+    assert {"".join(pair) for pair in asked} <= handed  # by a cell of the same page
+
+
+def test_only_an_answer_that_somebody_could_give_is_kept() -> None:
+    answers(three=3, several=[1.0, 2.0])
+    with pytest.raises(ValueError, match="must be finite"):
+        answers(nothing=float("nan"))
 
 
 def used(table: symtable.SymbolTable) -> set[str]:

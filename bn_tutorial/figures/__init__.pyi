@@ -2,6 +2,7 @@ from . import along as along
 from . import canvas as canvas
 from . import compared as compared
 from . import computed as computed
+from . import kept as kept
 from . import maps as maps
 from . import noted as noted
 from . import over_epochs as over_epochs
@@ -20,6 +21,7 @@ from .compared import dots as dots
 from .compared import effects as effects
 from .compared import ratios as ratios
 from .computed import lines as lines
+from .kept import answers as answers
 from .maps import heatmap as heatmap
 from .maps import heatmaps as heatmaps
 from .noted import histories as histories

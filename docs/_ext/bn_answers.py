@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,7 @@ def finish_experiment(app: Sphinx, doctree: nodes.document) -> None:
         figure=key is not None,
         more=len(found) - 1,
         seconds=f"{recorded(app.env, group)['seconds']:.0f}",
+        predict=_to_predict(app.env.docname, found[0]),
     )
     first = next(i for i, node in enumerate(section) if "downloads" in classes(node))
     section.insert(first + 1, nodes.raw("", answer, format="html"))
@@ -59,6 +61,24 @@ def finish_experiment(app: Sphinx, doctree: nodes.document) -> None:
         meaning = [one for one in behind[:4] if "figure-meaning" in classes(one)]
         section[below + 2 : below + 2] = [one.deepcopy() for one in (*meaning, *links)]
         box(picture)
+
+
+def _to_predict(page: str, one: dict[str, Any]) -> str:
+    """Return, as JSON, what a reader may predict before the answer is shown, if it was measured."""
+    if one["mean"] is None:
+        return ""
+    told = {name: one[name] for name in ("mean", "unit", "effect")}
+    return json.dumps({"name": f"{one['experiment']}.{one['id']}", "page": page} | told)
+
+
+def bring_to_life(
+    app: Sphinx, page: str, template: str, context: dict[str, Any], tree: Any
+) -> None:
+    """Load the script where something can be predicted, or was."""
+    body = context.get("body", "")
+    if "data-predict=" in body or 'id="my-predictions"' in body:
+        app.add_css_file("exercises.css")
+        app.add_js_file("predictions.js", loading_method="defer")
 
 
 def _key_figure(app: Sphinx, doctree: nodes.document) -> nodes.image | None:
@@ -108,4 +128,5 @@ def _fold(node: nodes.Element, summary: str) -> None:
 
 def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("doctree-read", finish_experiment, priority=950)  # after figures and downloads
+    app.connect("html-page-context", bring_to_life)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,0 +1,177 @@
+"""Exercises that answer back: a number, a choice, an order.
+
+Each is a form that a script brings to life; without it there is none, and the page's hint and answer
+say the same. What is right is computed by the page's own cells, which hand it over with
+`bn_tutorial.figures.answers`.
+
+````
+:::{number} (a) $\\mu$ and $\\sigma^2$
+:is: mean_and_variance
+:within: 1%
+:mistake: unbiased | That is divided by $m-1$.
+:::
+
+:::{choice} What becomes of the output?
+- (right) Nothing.
+
+  The mean moves with the inputs.
+- (wrong) It grows.
+
+  It would, if the deviation did not.
+:::
+
+:::{order} What comes first?
+- the mean
+- the variance
+:::
+````
+"""
+
+from __future__ import annotations
+
+import html
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from docutils import nodes
+from docutils.parsers.rst import directives
+from myst_nb.core.variables import RetrievalError
+from myst_nb.ext.glue.utils import retrieve_glue_data
+from sphinx.application import Sphinx
+from sphinx.util.docutils import SphinxDirective
+
+from bn_tutorial.figures.kept import KEPT
+
+#: What a reader may leave out of a number: its last digits.
+WITHIN = "1%"
+_MARKS = {"(right)": True, "(wrong)": False}
+
+
+class _Ask(SphinxDirective):
+    """A question; what its kinds share."""
+
+    required_arguments, optional_arguments, final_argument_whitespace = 1, 0, True
+    kind = ""
+
+    def form(self, inside: Sequence[nodes.Node], **told: Any) -> list[nodes.Node]:
+        """Return the form of a question, with what its script must know."""
+        name = f"ask-{self.env.new_serialno('ask') + 1}"
+        told |= {"kind": self.kind, "name": f"{self.env.docname}#{name}"}
+        question, messages = self.state.inline_text(self.arguments[0], self.lineno)
+        data = html.escape(json.dumps(told), quote=True)
+        begin = (
+            f'<form class="ask" id="{name}" data-ask="{data}" aria-labelledby="{name}-question">'
+        )
+        legend = nodes.paragraph("", "", *question, ids=[f"{name}-question"], classes=["question"])
+        return [
+            nodes.raw("", begin, format="html"),
+            legend,
+            *inside,
+            *messages,
+            nodes.raw("", '<p class="said" role="status"></p></form>', format="html"),
+        ]
+
+
+class Number(_Ask):
+    """A number, or several, that a cell of the page has computed."""
+
+    kind = "number"
+    option_spec = {  # noqa: RUF012 (docutils asks for it)
+        "is": directives.unchanged_required,
+        "within": directives.unchanged_required,
+        "mistake": directives.unchanged,
+    }
+
+    def run(self) -> list[nodes.Node]:
+        """Return the form, with the numbers."""
+        try:
+            right = self.kept(self.options["is"])
+            pairs = [line.split("|", 1) for line in self.options.get("mistake", "").splitlines()]
+            mistakes = [(self.kept(name.strip()), text.strip()) for name, text in pairs]
+        except (KeyError, ValueError, RetrievalError) as error:
+            raise self.error(f"a number needs :is:, what a cell has handed over: {error}") from None
+        told: list[nodes.Node] = []
+        for _, text in mistakes:
+            shown, messages = self.state.inline_text(text, self.lineno)
+            told += [nodes.paragraph("", "", *shown, classes=["reason"]), *messages]
+        within = self.options.get("within", WITHIN)
+        relative = within.endswith("%")
+        return self.form(
+            told,
+            right=right,
+            mistakes=[numbers for numbers, _ in mistakes],
+            within=float(within.rstrip("%")) / (100 if relative else 1),
+            relative=relative,
+        )
+
+    def kept(self, name: str) -> list[float]:
+        """Return what a cell of this page has handed over."""
+        data = retrieve_glue_data(self.state.document, name).data
+        return [float(number) for number in str(data[KEPT]).split()]
+
+
+class Choice(_Ask):
+    """One of several, each with a reason."""
+
+    kind = "choice"
+    has_content = True
+
+    def run(self) -> list[nodes.Node]:
+        """Return the form, with choices and reasons."""
+        right: list[bool] = []
+        inside: list[nodes.Node] = []
+        for item in items(self):
+            first = item[0]
+            text = first.astext()
+            mark = next((m for m in _MARKS if text.startswith(m)), None)
+            if mark is None or len(item) < 2 or not isinstance(first, nodes.paragraph):
+                raise self.error("a choice begins with (right) or (wrong), and a reason follows.")
+            right.append(_MARKS[mark])
+            first[0] = nodes.Text(first[0].astext().removeprefix(mark).lstrip())
+            inside += [
+                nodes.container("", first, classes=["option"]),
+                nodes.container("", *item[1:], classes=["reason"]),
+            ]
+        if sum(right) != 1:
+            raise self.error("of all choices one must be (right).")
+        return self.form(inside, right=right.index(True))
+
+
+class Order(_Ask):
+    """Things to be put in order; they are written in the right one."""
+
+    kind = "order"
+    has_content = True
+
+    def run(self) -> list[nodes.Node]:
+        """Return the form, with the things."""
+        found = items(self)
+        if len(found) < 3:
+            raise self.error("an order needs three things or more.")
+        return self.form([nodes.container("", *one, classes=["thing"]) for one in found])
+
+
+def items(directive: SphinxDirective) -> list[nodes.list_item]:
+    """Return the items of the list that a directive holds."""
+    inside = nodes.container()
+    directive.state.nested_parse(directive.content, directive.content_offset, inside)
+    if len(inside) != 1 or not isinstance(inside[0], nodes.bullet_list):
+        raise directive.error("there must be a list of things, and nothing else.")
+    return [one for one in inside[0] if isinstance(one, nodes.list_item)]
+
+
+def bring_to_life(
+    app: Sphinx, page: str, template: str, context: dict[str, Any], tree: Any
+) -> None:
+    """Load the script on pages that ask."""
+    if '<form class="ask"' in context.get("body", ""):
+        app.add_css_file("exercises.css")
+        app.add_js_file("exercises.js", loading_method="defer")
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    for name, directive in (("number", Number), ("choice", Choice), ("order", Order)):
+        app.add_directive(name, directive)
+    app.connect("html-page-context", bring_to_life)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

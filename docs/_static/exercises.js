@@ -1,0 +1,156 @@
+// Exercises that answer back. A page's forms hold what is right; what a reader has answered stays in
+// this browser. Without this script there are no forms: hints and answers stand below them anyway.
+"use strict";
+
+(() => {
+  const KEPT = "bn-exercises";
+  const SHORT = 1e-9; // what rounding leaves
+
+  const make = (tag, attributes = {}, ...children) => {
+    const element = Object.assign(document.createElement(tag), attributes);
+    element.append(...children);
+    return element;
+  };
+  const recall = () => { try { return JSON.parse(localStorage.getItem(KEPT)) ?? {}; } catch { return {}; } };
+  const keep = (all) => { try { localStorage.setItem(KEPT, JSON.stringify(all)); } catch { /* a private window */ } };
+
+  /** Read numbers as people write them: 0,5 or −5/3, several with spaces or semicolons between them. */
+  function numbers(text) {
+    const parts = text.replace(/[−–]/g, "-").replace(/\s*\/\s*/g, "/").trim().split(/\s*;\s*|,\s+|\s+/);
+    return parts.map((part) => {
+      const [above, below = "1", more] = part.replace(",", ".").split("/");
+      return above === "" || below === "" || more !== undefined ? NaN : Number(above) / Number(below);
+    });
+  }
+
+  const close = (given, right, { within, relative }) =>
+    given.length === right.length &&
+    given.every((value, i) => Math.abs(value - right[i]) <= within * (relative ? Math.abs(right[i]) : 1) + SHORT);
+
+  const kinds = {
+    number(form, told) {
+      const count = told.right.length;
+      const field = make("input", { type: "text", autocomplete: "off", name: "answer" });
+      field.setAttribute("aria-label", count > 1 ? `Your answer, ${count} numbers` : "Your answer, a number");
+      if (count > 1) field.placeholder = `${count} numbers, a space between`;
+      return {
+        shown: [field],
+        answer: () => field.value,
+        restore: (answer) => { field.value = answer; },
+        judge(answer) {
+          const given = numbers(answer);
+          if (given.some((value) => !Number.isFinite(value))) return [null, "Write a number, such as 0.5, −5/3 or 1e-3."];
+          if (given.length !== count) return [null, `${count} ${count > 1 ? "numbers are" : "number is"} asked for.`];
+          if (close(given, told.right, told)) return [true];
+          return [false, told.mistakes.findIndex((wrong) => close(given, wrong, told))];
+        },
+      };
+    },
+
+    choice(form, told) {
+      const boxes = [...form.querySelectorAll(".option")].map((option, i) => {
+        const box = make("input", { type: "radio", name: `${form.id}-choice`, value: i, required: true });
+        const label = make("label", { className: "option" }, box, ...option.querySelector("p").childNodes);
+        option.replaceWith(label);
+        return box;
+      });
+      return {
+        shown: [],
+        answer: () => boxes.findIndex((box) => box.checked),
+        restore: (answer) => { if (boxes[answer]) boxes[answer].checked = true; },
+        judge: (answer) => (answer < 0 ? [null, "Choose one."] : [answer === told.right, answer]),
+      };
+    },
+
+    order(form) {
+      const things = [...form.querySelectorAll(".thing")];
+      const list = make("ol", { className: "things" });
+      things.at(-1).after(list);
+      const rows = things.map((thing, place) => {
+        const row = make("li", { draggable: true }, make("span", {}, ...thing.querySelector("p").childNodes));
+        row.dataset.place = place;
+        const name = row.textContent.trim();
+        for (const [sign, way] of [["↑", "up"], ["↓", "down"]]) {
+          const button = make("button", { type: "button", textContent: sign });
+          button.setAttribute("aria-label", `${name}: ${way}`);
+          button.addEventListener("click", () => {
+            if (way === "up") row.previousElementSibling?.before(row);
+            else row.nextElementSibling?.after(row);
+            button.focus();
+          });
+          row.append(button);
+        }
+        row.addEventListener("dragstart", (event) => {
+          event.dataTransfer.setData("text/plain", name);
+          row.classList.add("dragged");
+        });
+        row.addEventListener("dragend", () => row.classList.remove("dragged"));
+        row.addEventListener("dragover", (event) => {
+          event.preventDefault();
+          const dragged = list.querySelector(".dragged");
+          const { top, height } = row.getBoundingClientRect();
+          if (dragged && dragged !== row) row[event.clientY < top + height / 2 ? "before" : "after"](dragged);
+        });
+        thing.remove();
+        return row;
+      });
+      // mixed so that nothing lies where it belongs, and always alike
+      rows.forEach((_, i) => list.append(rows[(i + 1 + (rows.length >> 1)) % rows.length]));
+      const places = () => [...list.children].map((row) => Number(row.dataset.place));
+      return {
+        shown: [],
+        answer: places,
+        restore: (answer) => { for (const place of answer) if (rows[place]) list.append(rows[place]); },
+        judge(answer) {
+          const first = answer.findIndex((place, i) => place !== i);
+          return first < 0 ? [true] : [false, `${first ? `The first ${first} are right.` : "The first one is not right."}`];
+        },
+      };
+    },
+  };
+
+  const forms = [...document.querySelectorAll("form.ask")];
+  const tally = make("p", { className: "tally" });
+  tally.setAttribute("role", "status");
+
+  function count() {
+    const done = recall();
+    const right = forms.filter((form) => done[JSON.parse(form.dataset.ask).name]?.right).length;
+    tally.textContent = `${right} of ${forms.length} answered right on this page. Kept in this browser only. `;
+    if (Object.keys(done).length) {
+      const forget = make("button", { type: "button", textContent: "Start again" });
+      forget.addEventListener("click", () => { keep({}); location.reload(); });
+      tally.append(forget);
+    }
+  }
+
+  for (const form of forms) {
+    const told = JSON.parse(form.dataset.ask);
+    const reasons = [...form.querySelectorAll(".reason")];
+    const said = form.querySelector(".said");
+    const { shown, answer, restore, judge } = kinds[told.kind](form, told);
+    said.before(make("p", { className: "give" }, ...shown, make("button", { type: "submit", textContent: "Check" })));
+
+    const show = (given) => {
+      const [right, found] = judge(given);
+      form.classList.toggle("right", right === true);
+      form.classList.toggle("wrong", right === false);
+      reasons.forEach((reason, i) => reason.classList.toggle("shown", i === found));
+      if (right === null) said.textContent = found;
+      else if (right) said.textContent = "✓ Right.";
+      else said.textContent = `✗ Not yet. ${typeof found === "string" ? found : ""}`;
+      return right;
+    };
+    const before = recall()[told.name];
+    if (before) { restore(before.answer); show(before.answer); }
+    form.addEventListener("submit", (event) => {
+      event.preventDefault();
+      const given = answer(), right = show(given);
+      if (right !== null) keep({ ...recall(), [told.name]: { answer: given, right } });
+      count();
+    });
+  }
+  document.documentElement.classList.add("asks");
+  (document.querySelector("h1 ~ section") ?? forms[0]).before(tally);
+  count();
+})();

@@ -1,0 +1,130 @@
+"""Exercises answer back and experiments can be predicted first, by keyboard, and only in this browser."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Browser, Locator, Page, expect
+
+from .conftest import pages
+
+EXPERIMENT, SUMMARY = "auto_examples/assignment/plot_02_batch_norm.html", "learn/predictions.html"
+LEARN = [name for name in pages() if name.startswith("learn/")]
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    """Return a new page, in a browser that remembers nothing, on which a script's error is one."""
+    with browser.new_context() as context:
+        page = context.new_page()
+        errors: list[str] = []
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        yield page
+    assert not errors
+
+
+def told(form: Locator) -> dict[str, object]:
+    found: dict[str, object] = json.loads(form.get_attribute("data-ask") or "")
+    return found
+
+
+def answer(form: Locator, right: bool) -> None:
+    """Give an answer by keyboard, as a reader does who knows, or who does not."""
+    about = told(form)
+    if about["kind"] == "number":
+        numbers = [float(number) for number in about["right"]]  # type: ignore[attr-defined]
+        field = form.get_by_role("textbox")
+        field.fill(" ".join(f"{number if right else number + 1:.6g}" for number in numbers))
+        field.press("Enter")
+    elif about["kind"] == "choice":
+        right_one = int(about["right"])  # type: ignore[call-overload]
+        form.get_by_role("radio").nth(right_one if right else (right_one + 1) % 2).check()
+        form.get_by_role("button", name="Check").press("Enter")
+    else:
+        rows = form.locator("li")
+        for place in range(rows.count() if right else 0):
+            row = form.locator(f'li[data-place="{place}"]')
+            for _ in range(rows.count()):
+                row.get_by_role("button", name="down").press("Enter")  # to the end, one by one
+        form.get_by_role("button", name="Check").press("Enter")
+
+
+def test_a_reader_of_learn_is_told_at_least_twenty_times(page: Page, address: str) -> None:
+    asked = 0
+    for name in LEARN:
+        page.goto(address + name)
+        forms = page.locator("form.ask")
+        for i in range(forms.count()):
+            form, said = forms.nth(i), forms.nth(i).locator(".said")
+            answer(form, right=False)
+            expect(said).to_contain_text("Not yet")
+            answer(form, right=True)
+            expect(said).to_have_text("✓ Right.")
+            asked += 1
+        if forms.count():
+            expect(page.locator(".tally")).to_contain_text(f"{forms.count()} of {forms.count()}")
+    assert asked >= 20
+
+
+def test_answers_are_kept_and_forgotten(page: Page, address: str) -> None:
+    page.goto(address + "learn/exercises.html")
+    first = page.locator("form.ask").first
+    answer(first, right=True)
+    page.reload()
+    expect(first.locator(".said")).to_have_text("✓ Right.")
+    page.get_by_role("button", name="Start again").click()
+    expect(first.locator(".said")).to_have_text("")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("seven", "Write a number"), ("7", "2 numbers are asked for"), ("28/4; 9,0", "✓ Right.")],
+)
+def test_numbers_are_read_as_people_write_them(
+    page: Page, address: str, text: str, said: str
+) -> None:
+    page.goto(address + "learn/exercises.html")
+    first = page.locator("form.ask").first
+    first.get_by_role("textbox").fill(text)
+    first.get_by_role("button", name="Check").click()
+    expect(first.locator(".said")).to_contain_text(said)
+
+
+def test_a_typical_mistake_is_named(page: Page, address: str) -> None:
+    page.goto(address + "learn/exercises.html")
+    first = page.locator("form.ask").first
+    unbiased = json.loads(first.get_attribute("data-ask") or "")["mistakes"][0]
+    first.get_by_role("textbox").fill(" ".join(map(str, unbiased)))
+    first.get_by_role("button", name="Check").click()
+    expect(first.locator(".reason.shown")).to_have_count(1)
+    expect(first.locator(".reason.shown")).to_contain_text("divided by")
+
+
+def test_without_a_script_there_are_no_forms(browser: Browser, address: str) -> None:
+    with browser.new_context(java_script_enabled=False) as context:
+        page = context.new_page()
+        page.goto(address + "learn/exercises.html")
+        expect(page.locator("form.ask:visible")).to_have_count(0)
+        page.goto(address + EXPERIMENT)
+        expect(page.locator(".answer")).to_be_visible()
+
+
+def test_a_prediction_is_made_before_the_answer_is_seen(page: Page, address: str) -> None:
+    page.goto(address + EXPERIMENT)
+    seen = page.locator(".answer"), page.locator(".key-figure"), page.locator("#found")
+    page.get_by_role("button", name="Predict first").press("Enter")
+    for one in seen:
+        expect(one).to_be_hidden()
+    measured = json.loads(page.locator(".answer").get_attribute("data-predict") or "")["mean"]
+    page.get_by_label("At least").fill(f"{100 * measured - 1:.2f}")
+    page.get_by_label("At most").fill(f"{100 * measured + 1:.2f}")
+    page.get_by_label("At most").press("Enter")
+    for one in seen:
+        expect(one).to_be_visible()
+    expect(page.locator(".predict")).to_contain_text("✓ Inside your range")
+    page.get_by_role("link", name="All your predictions").click()
+    expect(page.locator(".calibration")).to_contain_text("1 of 1 times")
+    page.get_by_role("link", name=page.locator("tbody a").inner_text()).click()
+    expect(page.locator(".predict")).to_contain_text("✓ Inside your range")
