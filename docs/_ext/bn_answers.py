@@ -40,7 +40,7 @@ def finish_experiment(app: Sphinx, doctree: nodes.document) -> None:
     answer = render(
         "answer.html",
         one=found[0],
-        others=[one for one in found[1:] if one["label"] and one["mean"] is not None][:OTHERS],
+        others=_others(found[1:]),
         figure=key is not None,
         more=len(found) - 1,
         seconds=f"{recorded(app.env, group)['seconds']:.0f}",
@@ -61,6 +61,12 @@ def finish_experiment(app: Sphinx, doctree: nodes.document) -> None:
         meaning = [one for one in behind[:4] if "figure-meaning" in classes(one)]
         section[below + 2 : below + 2] = [one.deepcopy() for one in (*meaning, *links)]
         box(picture)
+
+
+def _others(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return what stands below the answer: verdicts first, then estimates."""
+    told = [one for one in found if one["label"] and one["mean"] is not None]
+    return sorted(told, key=lambda one: one["word"] == "estimated")[:OTHERS]
 
 
 def _to_predict(page: str, one: dict[str, Any]) -> str:

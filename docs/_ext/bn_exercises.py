@@ -41,8 +41,6 @@ from myst_nb.ext.glue.utils import retrieve_glue_data
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
-from bn_tutorial.figures.kept import KEPT
-
 #: What a reader may leave out of a number: its last digits.
 WITHIN = "1%"
 _MARKS = {"(right)": True, "(wrong)": False}
@@ -108,7 +106,7 @@ class Number(_Ask):
     def kept(self, name: str) -> list[float]:
         """Return what a cell of this page has handed over."""
         data = retrieve_glue_data(self.state.document, name).data
-        return [float(number) for number in str(data[KEPT]).split()]
+        return [float(number) for number in str(data["text/plain"]).split()]
 
 
 class Choice(_Ask):

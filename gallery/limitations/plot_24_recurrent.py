@@ -2,6 +2,8 @@
 Is batch normalisation right for a recurrent network?
 =====================================================
 
+.. index:: ! LSTM, ! RNN, ! time series
+
 A recurrent network applies the same layer again at every step of a sequence. Whose statistics should
 normalise it? Laurent et al. (2016) normalised the transition from state to state, which was no
 help, or the inputs of each step: then training could be faster, but the network did not generalise

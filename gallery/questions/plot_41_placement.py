@@ -4,7 +4,7 @@ Before or after the activation?
 
 .. index:: ! before or after
 
-No question is asked more often. Ioffe and Szegedy (2015, section 3.2) put batch normalisation before the
+Few questions are asked more often. Ioffe and Szegedy (2015, section 3.2) put batch normalisation before the
 activation, as what comes out of a sum is more likely to look normal; many networks have it behind. Reports
 favour either; what they leave open is the seed and the learning rate.
 
@@ -94,7 +94,7 @@ trial.judge(
 # :ref:`sphx_glr_auto_examples_questions_plot_42_residual.py` normalises what enters a branch. And a
 # normaliser behind the activation cannot be folded into the layer before it, but often into the one behind.
 #
-# **Exercise.** Of four learning rates each place has had its best. Predict whether any network changes its
-# answer if both places share a rate, then give them one.
+# **Exercise.** Each place has had its best rate. Predict whether ReLU or GELU changes its answer if both places
+# share a rate, then give them one.
 
 trial.record()

@@ -87,8 +87,10 @@ trial.lines(
 # If a small branch at the start is what counts, *SkipInit* should train like the sum with batch normalisation,
 # at any depth; and a bare sum should not. At two layers there is one branch, and little to tell apart.
 #
-# All five at each learning rate; then each at the rate that validated best in pilot runs (with
-# seeds that are not used here), for 2, 8 and 24 layers.
+# All five are trained at each learning rate; then each at the rate that validated best in pilot runs (with
+# seeds that are not used here), for 2, 8 and 24 layers. A run that diverges, or ends no better than a guess, has
+# *failed*. If the bare sum of 24 layers does so at every rate of the map, whatever is compared with it is
+# compared with a failure.
 
 rates = trial.grid((1e-5, 0.003, 0.03, 0.3))
 table = {
@@ -123,8 +125,8 @@ trial.heatmaps(
 )
 
 # %%
-# A network of two layers is shallow enough for any of these ways, one should think. What is asked is which of them is still good
-# after twenty more, with the same few images and the same few steps: those lines stay level.
+# Two layers should train in any of these ways. Which of them still do with 22 more, the same few images and the
+# same few steps? Their lines stay level.
 #
 # With all seeds, the deepest ones are on trial; test images, population statistics.
 

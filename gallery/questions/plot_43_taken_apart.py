@@ -67,7 +67,7 @@ def network(arm, rate):
 
 # %%
 # All that is trained: each at all rates with one seed; at the rate that validated best in pilot runs
-# (for γ and β alone it lies beyond the map) with all; and, with all, what is on trial at a high rate. The pilots'
+# (for γ and β alone it lies above the map, for no normaliser below) with all; and, with all, what is on trial at a high rate. The pilots'
 # seeds are not used here.
 
 best = {
@@ -106,7 +106,7 @@ def trained(arm, rate):
 # -------
 # If dividing by the deviation is what allows high rates, the rows without it should end early, and so should
 # those that hold the statistics of a network that has learnt nothing. If it is the statistics of *this* step
-# that count, both of the held rows should.
+# that count, both of the held rows should end early.
 #
 # How well does each fit its training images in the end? They are read with the statistics that they
 # were trained with: the held ones with those, all others with population statistics.

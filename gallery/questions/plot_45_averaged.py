@@ -2,8 +2,8 @@
 Which statistics go with averaged weights?
 ==========================================
 
-Averaging the weights of many steps often gives a better network at hardly any cost: EMA from step to step, SWA (Izmailov
-and others, 2018) over the ends of epochs. But its moving statistics are those of other weights. SWA's authors
+Averaging the weights of many steps often gives a better network at hardly any cost: EMA (exponential moving average)
+from step to step, SWA (stochastic weight averaging, Izmailov and others, 2018) over the ends of epochs. But its moving statistics are those of other weights. SWA's authors
 recompute them in their code. The author of timm tried that for averaged checkpoints, which lie closer together,
 found it worse, and averages the statistics as well. Keras swaps the averaged weights in, and leaves the
 statistics as they are.
@@ -81,7 +81,8 @@ trial.effects(
 # -------------
 # Registered in ``hypotheses/averaged.toml`` after pilot runs, and before the runs shown here. (The first
 # was on trial at first: do recomputed statistics give SWA a point or more? The effect scattered more than in the
-# pilots, so that a word would not repeat. It became an estimate on 30 November 2026, after the first build.)
+# pilots, so that a word would not repeat. It became an estimate on 30 November 2026, after the first build, and the
+# second one was added.)
 
 
 def recomputed(net, average, first):
@@ -101,6 +102,7 @@ def averaged(net):
 trial.judge(
     {
         "averaged-swa": recomputed(high, "swa", "raw"),
+        "averaged-swa-best": recomputed(usual, "swa", "raw"),
         "averaged-statistics": recomputed(usual, "ema", "raw"),
         "averaged-statistics-high": recomputed(high, "ema", "raw"),
         "averaged-moving": recomputed(high, "swa", "averaged"),
