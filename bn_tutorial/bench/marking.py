@@ -49,7 +49,7 @@ class Task:
     gives : tuple of str
         What it should return, by name.
     cases : callable
-        Makes the cases anew, by their names.
+        Makes the cases, by their names.
     whence : str
         Where the truth is from.
     draft : callable
@@ -57,7 +57,8 @@ class Task:
     mistakes : mapping of str to str
         What follows "what comes out if", for each mistake that the draft can make.
     ask : callable, optional
-        Calls a solution with a case's arguments, and returns what it did.
+        Calls a solution with a case's arguments, and returns what it did; like the draft, it leaves them as
+        they were.
     rounding : float
         So far apart, beside the largest value, two right answers may be.
     """
@@ -95,12 +96,11 @@ def mark(name: str, function: Callable[..., Any], task: Task) -> str:
         for at in range(len(task.gives))
         if not all(_close(found[case][at], one.truth[at], task) for case, one in cases.items())
     ]
-    for at in wrong:
-        if clauses := _explained(task, at, found):
-            reasons = ", and if ".join(clauses)
-            raise NotYet(f"the {task.gives[at]} of {name} is what comes out if {reasons}.")
-    for at in wrong:
-        raise NotYet(_difference(name, task, at, wrong, found))
+    if wrong:
+        raise NotYet(
+            _explained(name, task, cases, wrong, found)
+            or _difference(name, task, cases, wrong, found)
+        )
     worst = max(
         float(np.max(np.abs(ours - truth)))
         for case, one in cases.items()
@@ -113,9 +113,7 @@ def _answer(
     name: str, function: Callable[..., Any], task: Task, case: str, given: Case
 ) -> tuple[Any, ...]:
     """Return what a solution answers, as arrays, one for each name in ``task.gives``."""
-    copies = tuple(
-        one.copy() if isinstance(one, np.ndarray) else one for one in given.arguments
-    )
+    copies = tuple(one.copy() if isinstance(one, np.ndarray) else one for one in given.arguments)
     try:
         answer = task.ask(function, *copies)
     except NotImplementedError:
@@ -148,16 +146,17 @@ def _close(one: Array, other: Array, task: Task) -> bool:
     return bool(np.max(np.abs(one - other), initial=0) <= task.rounding * scale)
 
 
-def _explained(task: Task, at: int, found: Mapping[str, Answer]) -> list[str]:
-    """Return the fewest mistakes that lead to such an answer, none if it takes more than two."""
+def _explained(
+    name: str, task: Task, cases: Mapping[str, Case], wrong: list[int], found: Mapping[str, Answer]
+) -> str:
+    """Say which mistakes lead to such an answer, the fewest; nothing if it takes more than two."""
     for names in _sets(task.mistakes):
-        drafts = (  # made when they are asked for
-            _close(found[case][at], np.asarray(task.draft(*one.arguments, wrong=names)[at]), task)
-            for case, one in task.cases().items()
-        )
-        if all(drafts):
-            return [task.mistakes[name] for name in names]
-    return []
+        drafts = {case: task.draft(*one.arguments, wrong=names) for case, one in cases.items()}
+        for at in wrong:
+            if all(_close(found[case][at], draft[at], task) for case, draft in drafts.items()):
+                reasons = ", and if ".join(task.mistakes[one] for one in names)
+                return f"the {task.gives[at]} of {name} is what comes out if {reasons}."
+    return ""
 
 
 def _sets(names: Mapping[str, str]) -> Iterator[tuple[str, ...]]:
@@ -166,10 +165,11 @@ def _sets(names: Mapping[str, str]) -> Iterator[tuple[str, ...]]:
 
 
 def _difference(
-    name: str, task: Task, at: int, wrong: list[int], found: Mapping[str, Answer]
+    name: str, task: Task, cases: Mapping[str, Case], wrong: list[int], found: Mapping[str, Answer]
 ) -> str:
     """Say where an answer differs that no known mistake explains."""
-    for case, one in task.cases().items():
+    at = wrong[0]
+    for case, one in cases.items():
         ours, truth = found[case][at], one.truth[at]
         if _close(ours, truth, task):
             continue

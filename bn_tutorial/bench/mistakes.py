@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import contextlib
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -97,6 +98,11 @@ FOLD = {
 }
 
 
+def _chosen(factors: Mapping[str, int], wrong: Wrong) -> int:
+    """Return the factor of the first of some mistakes that is made, or 1."""
+    return next((factors[one] for one in factors if one in wrong), 1)
+
+
 def scale(variance: Any, epsilon: float, wrong: Wrong) -> Any:
     """Return what one divides by."""
     epsilon = 0.0 if "no epsilon" in wrong else epsilon
@@ -158,9 +164,7 @@ def infer(
     return (shifted((x - mean) / scale(variance, epsilon, wrong), gamma, beta, wrong),)
 
 
-def back(
-    dy: Array, x_hat: Array, gamma: Array, s: Array, axis: int, wrong: Wrong
-) -> Array:
+def back(dy: Array, x_hat: Array, gamma: Array, s: Array, axis: int, wrong: Wrong) -> Array:
     """Return the gradient of x, where means are over this axis."""
     axis = 0 if "batch" in wrong else axis
     last = "gamma last" in wrong
@@ -168,9 +172,8 @@ def back(
     many = x_hat.shape[axis] if "sums" in wrong else 1
     through_mean = many * g.mean(axis, keepdims=True)
     through_variance = many * x_hat * (g * x_hat).mean(axis, keepdims=True)
-    through_mean = through_mean * (0 if "mean" in wrong else 1)
-    factors = {"variance": 0, "double": 2, "sign": -1}
-    through_variance *= next((factors[one] for one in factors if one in wrong), 1)
+    through_mean = through_mean * _chosen({"mean": 0}, wrong)
+    through_variance *= _chosen({"variance": 0, "double": 2, "sign": -1}, wrong)
     dx = (g - through_mean - through_variance) * (1 if "no scale" in wrong else s)
     return np.asarray(gamma * dx if last else dx)
 
@@ -225,28 +228,39 @@ def distance(layer: Any, x: Array, wrong: Wrong = ()) -> tuple[Array]:
     return (np.squeeze(apart),)
 
 
+@contextlib.contextmanager
+def borrowed(model: Any) -> Iterator[None]:
+    """Give a model its weights and statistics back at the end of a ``with`` statement."""
+    kept = model.get_weights()
+    try:
+        yield
+    finally:
+        model.set_weights(kept)
+
+
 def stored(model: Any) -> tuple[Array, ...]:
     """Return the statistics of two normalisers, and all other weights of a model in one array."""
-    found = [np.asarray(one) for norm in normalisers(model) for one in norm.non_trainable_variables]
-    others = [np.asarray(one).ravel() for one in model.trainable_variables]
+    found = [np.array(one) for norm in normalisers(model) for one in norm.non_trainable_variables]
+    others = [np.array(one).ravel() for one in model.trainable_variables]
     return *found, np.concatenate(others)
 
 
 def recalibrate(model: Any, images: Array, wrong: Wrong = ()) -> tuple[Array, ...]:
-    """Give two normalisers the statistics of images; return what `stored` does."""
-    if "step" in wrong:
-        model(images, training=True)
-    elif "untouched" not in wrong:
-        new = []
-        for norm in normalisers(model):
-            measured = norm.output if "outputs" in wrong else norm.input
-            x = np.asarray(keras.Model(model.inputs[0], measured)(images), float)
-            mean, variance = (one.ravel() for one in moments(x, (0, 1, 2), ()))
-            new.append((mean, np.sqrt(variance) if "deviation" in wrong else variance))
-            if "at once" not in wrong:
-                _store([norm], new[-1:])
-        _store(normalisers(model), new)
-    return stored(model)
+    """Return what `stored` does of a model whose two normalisers have got the statistics of images."""
+    with borrowed(model):
+        if "step" in wrong:
+            model(images, training=True)
+        elif "untouched" not in wrong:
+            new = []
+            for norm in normalisers(model):
+                measured = norm.output if "outputs" in wrong else norm.input
+                x = np.asarray(keras.Model(model.inputs[0], measured)(images), float)
+                mean, variance = (one.ravel() for one in moments(x, (0, 1, 2), ()))
+                new.append((mean, np.sqrt(variance) if "deviation" in wrong else variance))
+                if "at once" not in wrong:
+                    _store([norm], new[-1:])
+            _store(normalisers(model), new)
+        return stored(model)
 
 
 def _store(norms: Any, statistics: list[tuple[Array, Array]]) -> None:
@@ -261,7 +275,7 @@ def fold(
 ) -> tuple[Array, ...]:  # fmt: skip
     """Put a normaliser into the layer before it."""
     factor = (1 if "no gamma" in wrong else gamma) / scale(variance, epsilon, wrong)
-    mean = {"no mean": 0, "added": -1}.get(next(iter({"no mean", "added"} & {*wrong}), ""), 1) * mean
+    mean = _chosen({"no mean": 0, "added": -1}, wrong) * mean
     less = mean if "mean" in wrong else factor * mean
     more = np.zeros_like(beta) if "no beta" in wrong else beta
     return kernel * factor, (bias if "bias" in wrong else factor * bias) + more - less

@@ -135,9 +135,7 @@ def _nudged(x: Array, gamma: Array, beta: Array, dy: Array, epsilon: float) -> t
 def _backward() -> dict[str, Case]:
     x, gamma, beta, dy = _drawn(7, 4)
     return {
-        f"an ε of {epsilon:g}": Case(
-            (dy, x, gamma, epsilon), _nudged(x, gamma, beta, dy, epsilon)
-        )
+        f"an ε of {epsilon:g}": Case((dy, x, gamma, epsilon), _nudged(x, gamma, beta, dy, epsilon))
         for epsilon in (1e-3, 1.0)
     }
 
@@ -219,8 +217,9 @@ def _recalibrate() -> dict[str, Case]:
 
 
 def _recalibrated(function: Callable[..., Any], model: Any, images: Array) -> tuple[Array, ...]:
-    function(model, images)
-    return mistakes.stored(model)
+    with mistakes.borrowed(model):
+        function(model, images)
+        return mistakes.stored(model)
 
 
 def _affine(layers: Callable[[Any], Any], shape: tuple[int, ...]) -> tuple[Array, Array]:
@@ -274,7 +273,7 @@ TASKS: Mapping[str, Task] = {
         rounding=SINGLE,
     ),
     "recalibrate": Task(
-        (*_STORED, "other weights"), _recalibrate, "what these images give as a single batch",
+        (*_STORED, "set of other weights"), _recalibrate, "what these images give as a single batch",
         mistakes.recalibrate, mistakes.RECALIBRATE, _recalibrated, SINGLE,
     ),
     "fold": Task(

@@ -82,7 +82,7 @@ def notebook(
             text = linked(re.sub(r"(?m)^# ?", "", text))
             if solved and text.startswith("# "):
                 title, _, rest = text.partition("\n")
-                text = f"{title}: solutions\n{rest}"
+                text = f"{title} (solutions)\n\n*What is open in the notebook is written here.*\n{rest}"
             made.append({"cell_type": "markdown", "metadata": {}, "source": text})
         else:
             made.append(_code(next(code)))

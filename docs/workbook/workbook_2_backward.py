@@ -138,7 +138,8 @@ wide = x * np.array([10, 1, 1, 1])
 for name, other in (("everything", 10 * x), ("one feature", wide)):
     by_layer = np.abs(layer_forward(other, ones, zeros, 0) - layer_forward(x, ones, zeros, 0))
     by_batch = np.abs((other - other.mean(0)) / other.std(0) - (x - x.mean(0)) / x.std(0))
-    print(f"{name} times 10: layer norm moves by {by_layer.max():.2f}, batch norm by {by_batch.max():.2f}")
+    moved = by_layer.max(), by_batch.max()
+    print("{} times 10: layer norm moves by {:.2f}, batch norm by {:.2f}".format(name, *moved))
 
 # %% [markdown]
 # ## 7. Layer normalisation, backward
