@@ -84,7 +84,7 @@ for momentum in (0.9, 0.99):
     print(f"momentum {momentum}: {moving[0]:.2f} of 5")
 
 # %% [markdown]
-# What is missing is $\alpha^t$ of the way. A network that is used after few steps still carries its start with it: `practice-clinic` has it as its first case.
+# What is missing is $\alpha^t$ of the way. A network that is used after few steps still carries its start with it: the first case of `practice-clinic`.
 #
 # ## 3. Inference
 #
@@ -124,4 +124,4 @@ for step in range(1, 1001):
         print(f"after {step:4} batches the answers are {apart:.2f} standard deviations apart")
 
 # %% [markdown]
-# You have written the layer. `learn-from-scratch` puts these lines into one that Keras can train; the next notebook of the `learn-workbook` goes backward.
+# You have written the layer. `learn-from-scratch` puts such lines into one that Keras can train. The second notebook, from `learn-workbook`, goes backward.

@@ -177,4 +177,4 @@ print("batch norm:", backward(dy, x, gamma, 1e-3)[0].round(3) + 0)
 print("layer norm:", layer_backward(dy, x_hat, gamma, s)[0].round(3) + 0)
 
 # %% [markdown]
-# With a batch of one, nothing below batch normalisation learns; layer normalisation does not care. `practice-alternatives` says when to use which. The last notebook of the `learn-workbook` works on a trained network.
+# With a batch of one, nothing below batch normalisation learns; layer normalisation does not care. When to use which: `practice-alternatives`. The third notebook, from `learn-workbook`, works on a trained network.

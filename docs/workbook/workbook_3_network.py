@@ -162,4 +162,4 @@ assert apart < 1e-4
 print(f"{len(model.layers)} layers became {len(light.layers)}; answers {apart:.0e} apart at most")
 
 # %% [markdown]
-# The library does the same for any model, or says why it cannot: `recalibrate`, `fold` and `checkup` of `bn_tutorial`. `practice-checkup` says what else a check-up looks at, `practice-recipes` what to do with a folded model.
+# The library does the same for any model, or says why it cannot: `recalibrate`, `fold` and `checkup` of `bn_tutorial`. What else a check-up looks at: `practice-checkup`. What to do with a folded model: `practice-recipes`.
