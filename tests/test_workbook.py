@@ -131,7 +131,7 @@ MISTAKES: list[tuple[str, Mapping[str, str], str]] = [
     ("backward", {"-0.5 * s": "-s"}, "counts twice"),
     ("backward", {"-dc.sum(axis=0)": "0"}, "the way through the mean is missing"),
     ("backward", {" + dv * 2 * c / len(x)": ""}, "the way through the variance is missing"),
-    ("backward", {"(dy * x_hat)": "(dy * x)"}, "the gradient of γ of backward is what comes out if x stands"),
+    ("backward", {"(dy * x_hat)": "(dy * x)"}, "in backward, the gradient of γ is what comes out if x stands"),
     ("one_line", {".mean(": ".sum("}, "sums stand in place of means"),
     ("one_line", {"gamma * s": "s"}, "γ is left out"),
     ("one_line", {" - dy.mean(axis=0) - x_hat * (dy * x_hat).mean(axis=0)": ""}, "the mean is missing (every input moves the mean), and if the way through the variance"),
@@ -146,11 +146,11 @@ MISTAKES: list[tuple[str, Mapping[str, str], str]] = [
         "    for layer": "    old = keras.models.clone_model(model)\n    old.set_weights(model.get_weights())\n    for twin, layer",
         "in model.layers": "in zip(old.layers, model.layers)",
         "model.inputs[0], layer.input": "old.inputs[0], twin.input",
-    }, "the moving mean of the second layer of recalibrate is what comes out if the second layer"),
+    }, "in recalibrate, the moving mean of the second layer is what comes out if the second layer"),
     ("recalibrate", {"layer.moving_mean.assign(": "(", "layer.moving_variance.assign(": "("}, "nothing is changed"),
     ("fold", {"(bias - mean) * factor": "bias - mean * factor"}, "the old bias is not scaled"),
     ("fold", {"(bias - mean) * factor": "bias * factor - mean"}, "the mean is subtracted as it is"),
-    ("forward", {VARIANCE: "x.var(axes, ddof=1)", ROOT: "(np.sqrt(variance) + epsilon)"}, "divided by m), and if ε is added"),
+    ("forward", {ROOT: "(np.sqrt(variance) + epsilon)", "y = gamma *": "y = beta *", "+ beta": "+ gamma"}, "beside the variance), and if γ and β change places"),
 ]  # fmt: skip
 
 

@@ -106,7 +106,7 @@ def mark(name: str, function: Callable[..., Any], task: Task) -> str:
         for case, one in cases.items()
         for ours, truth in zip(found[case], one.truth, strict=True)
     )
-    return f"{name} is right: for {' and '.join(cases)} {worst:.1g} at most from {task.whence}."
+    return f"{name} is right: at most {worst:.1g} from {task.whence}, for {' and '.join(cases)}."
 
 
 def _answer(
@@ -155,7 +155,7 @@ def _explained(
         for at in wrong:
             if all(_close(found[case][at], draft[at], task) for case, draft in drafts.items()):
                 reasons = ", and if ".join(task.mistakes[one] for one in names)
-                return f"the {task.gives[at]} of {name} is what comes out if {reasons}."
+                return f"in {name}, the {task.gives[at]} is what comes out if {reasons}."
     return ""
 
 
@@ -173,7 +173,7 @@ def _difference(
         ours, truth = found[case][at], one.truth[at]
         if _close(ours, truth, task):
             continue
-        what = f"with {case}, the {task.gives[at]} of {name}"
+        what = f"in {name}, the {task.gives[at]} for {case}"
         if ours.shape != truth.shape:
             return f"{what} has the shape {ours.shape}, and should have {truth.shape}."
         if not np.isfinite(ours).all():
