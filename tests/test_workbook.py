@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-import inspect
+import dataclasses
 import textwrap
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from bn_tutorial.bench import NotYet, check
+from bn_tutorial.bench.marking import mark
 from bn_tutorial.bench.tasks import TASKS
 
 every_script = pytest.mark.parametrize("script", bn_workbook.SCRIPTS, ids=lambda path: path.stem)
@@ -167,15 +168,18 @@ def test_a_mistake_is_named(name: str, edits: Mapping[str, str], words: str) -> 
 
 def test_each_mistake_that_is_known_has_its_own_words() -> None:
     for name, task in TASKS.items():
+        cases = task.cases()
+        bare = dataclasses.replace(
+            task, cases=lambda known=cases: known, ask=lambda f, *given: f(*given)
+        )
         for wrong, said in task.mistakes.items():
 
             def answer(*given: Any, one: str = wrong, draft: Any = task.draft) -> Any:
                 found = draft(*given, wrong=(one,))
                 return found if len(found) > 1 else found[0]
 
-            answer.__name__ = name
             with pytest.raises(NotYet) as found:
-                check(answer)
+                mark(name, answer, bare)
             assert f"is what comes out if {said}." in str(found.value)
 
 
@@ -193,7 +197,7 @@ def test_each_mistake_that_is_known_has_its_own_words() -> None:
 )
 @pytest.mark.filterwarnings("ignore:divide by zero", "ignore:invalid value")
 def test_what_no_mistake_explains_is_told_as_well(name: str, body: str, words: str) -> None:
-    head = inspect.cleandoc(solution(name)).partition('"""')[0]
+    head = solution(name).partition('"""')[0]
     with pytest.raises(NotYet) as found:
         check(made(head + body, name))
     assert words in str(found.value)

@@ -231,7 +231,7 @@ def distance(layer: Any, x: Array, wrong: Wrong = ()) -> tuple[Array]:
 @contextlib.contextmanager
 def borrowed(model: Any) -> Iterator[None]:
     """Give a model its weights and statistics back at the end of a ``with`` statement."""
-    kept = model.get_weights()
+    kept = [one.copy() for one in model.get_weights()]
     try:
         yield
     finally:
@@ -240,8 +240,8 @@ def borrowed(model: Any) -> Iterator[None]:
 
 def stored(model: Any) -> tuple[Array, ...]:
     """Return the statistics of two normalisers, and all other weights of a model in one array."""
-    found = [np.array(one) for norm in normalisers(model) for one in norm.non_trainable_variables]
-    others = [np.array(one).ravel() for one in model.trainable_variables]
+    found = [np.copy(one) for norm in normalisers(model) for one in norm.get_weights()[2:]]
+    others = [one.numpy().ravel() for one in model.trainable_variables]  # concatenated, so copied
     return *found, np.concatenate(others)
 
 

@@ -25,7 +25,7 @@ for _ in range(2):
     model.add(layers.ReLU())
 model.add(layers.Flatten())
 model.add(layers.Dense(10, activation="softmax"))
-model.compile("adam", "sparse_categorical_crossentropy", ["accuracy"], jit_compile=False)
+model.compile("adam", "sparse_categorical_crossentropy", jit_compile=False)
 model.fit(images, labels, 50, 5, verbose=0)
 norms = [layer for layer in model.layers if isinstance(layer, layers.BatchNormalization)]
 
