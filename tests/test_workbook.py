@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import functools
 import textwrap
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -24,7 +25,7 @@ every_script = pytest.mark.parametrize("script", bn_workbook.SCRIPTS, ids=lambda
 def solution(name: str) -> str:
     """Return the solution of a task, as its script has it."""
     cells = [cell for script in bn_workbook.SCRIPTS for cell in bn_workbook.cells(script)]
-    (code,) = (code for mark, code in cells if mark == "your turn" and f"def {name}(" in code)
+    (code,) = (code for kind, code in cells if kind == "your turn" and f"def {name}(" in code)
     return code
 
 
@@ -70,8 +71,8 @@ def test_checks_fail_before_and_pass_after(
 
 @every_script
 def test_an_open_notebook_tells_no_solution(script: Path) -> None:
-    for mark, code in bn_workbook.cells(script):
-        if mark == "your turn":
+    for kind, code in bn_workbook.cells(script):
+        if kind == "your turn":
             kept = bn_workbook.opened(code)
             (function,), (before,) = ast.parse(kept).body, ast.parse(code).body
             assert isinstance(function, ast.FunctionDef)
@@ -166,12 +167,13 @@ def test_a_mistake_is_named(name: str, edits: Mapping[str, str], words: str) -> 
     assert words in str(found.value)
 
 
+def called(function: Callable[..., Any], *given: Any) -> Any:
+    return function(*given)
+
+
 def test_each_mistake_that_is_known_has_its_own_words() -> None:
     for name, task in TASKS.items():
-        cases = task.cases()
-        bare = dataclasses.replace(
-            task, cases=lambda known=cases: known, ask=lambda f, *given: f(*given)
-        )
+        bare = dataclasses.replace(task, ask=called, cases=functools.cache(task.cases))
         for wrong, said in task.mistakes.items():
 
             def answer(*given: Any, one: str = wrong, draft: Any = task.draft) -> Any:
