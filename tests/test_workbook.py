@@ -100,8 +100,11 @@ def test_a_notebook_installs_links_and_says_if_it_is_solved() -> None:
     [
         ("x = 1\n# %%\n", "must begin with a cell"),
         ("# %% my turn\nx = 1\n", "write '# %% your turn'"),
-        ('# %% your turn\nx = 1\n\n\ndef f():\n    """Do."""\n    return 1\n', "holds functions"),
-        ("# %% your turn\ndef f():\n    return 1\n", "each with a docstring"),
+        (
+            '# %% your turn\nx = 1\n\n\ndef f():\n    """Do."""\n    return 1\n',
+            "holds one function",
+        ),
+        ("# %% your turn\ndef f():\n    return 1\n", "with a docstring"),
     ],
 )
 def test_a_writer_is_told_what_is_wrong_with_a_script(

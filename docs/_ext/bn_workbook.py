@@ -1,8 +1,8 @@
 """The workbook: notebooks with open functions, and the same ones solved, from one script each.
 
 A script in ``docs/workbook/`` is a notebook that editors know how to run: its cells begin with
-``# %%``, text with ``# %% [markdown]``. A cell that begins with ``# %% your turn`` holds functions
-that are open in the notebook: what follows their docstrings is the solution. This module needs no
+``# %%``, text with ``# %% [markdown]``. A cell that begins with ``# %% your turn`` holds a function
+that is open in the notebook: what follows its docstring is the solution. This module needs no
 Sphinx, so that the tests of the library can run the notebooks, too.
 """
 
@@ -35,16 +35,17 @@ def cells(script: Path) -> list[tuple[str, str]]:
 
 
 def opened(code: str) -> str:
-    """Return functions of which nothing is left but what they are called, take and promise."""
-    lines: list[str | None] = [*code.splitlines()]
-    for one in ast.parse(code).body:
-        if not isinstance(one, ast.FunctionDef) or not ast.get_docstring(one) or not one.body[1:]:
-            raise ValueError(f"a cell '{_OPEN}' holds functions, each with a docstring: {code!r}")
-        said, solution = one.body[0], one.body[1:]
-        first, last = said.end_lineno or 0, solution[-1].end_lineno or 0
-        lines[first:last] = [None] * (last - first)
-        lines[first] = " " * said.col_offset + HOLE
-    return "\n".join(line for line in lines if line is not None)
+    """Return a function of which nothing is left but what it is called, takes and promises."""
+    one, lines = _function(code), code.splitlines()
+    said = one.body[0]
+    return "\n".join([*lines[: said.end_lineno], " " * said.col_offset + HOLE])
+
+
+def _function(code: str) -> ast.FunctionDef:
+    match ast.parse(code).body:
+        case [ast.FunctionDef() as one] if ast.get_docstring(one) and one.body[1:]:
+            return one
+    raise ValueError(f"a cell '{_OPEN}' holds one function, with a docstring: {code!r}")
 
 
 def code_cells(script: Path, *, solved: bool) -> list[str]:
@@ -55,8 +56,7 @@ def code_cells(script: Path, *, solved: bool) -> list[str]:
 
 def tasks(script: Path) -> list[str]:
     """Return the names of a script's open functions."""
-    mine = [text for mark, text in cells(script) if mark == _OPEN]
-    return [one.name for text in mine for one in ast.parse(text).body if isinstance(one, ast.FunctionDef)]  # fmt: skip
+    return [_function(text).name for mark, text in cells(script) if mark == _OPEN]
 
 
 def notebook(
