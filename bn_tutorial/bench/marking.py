@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import textwrap
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -21,7 +22,7 @@ class NotYet(AssertionError):
     """
 
     def _render_traceback_(self) -> list[str]:
-        return [f"Not yet: {self}"]
+        return textwrap.wrap(f"Not yet: {self}", 88)
 
 
 @dataclasses.dataclass(frozen=True)
