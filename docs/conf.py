@@ -75,6 +75,7 @@ myst_substitutions = {
     "checkup_in_colab": f"[Open it in Colab]({bn_downloads.COLAB}"
     f"{quote(html_baseurl + bn_downloads.CHECKUP)})",
     "source": f'<a href="{bn_downloads.SOURCE}" download>The source</a>',
+    **bn_downloads.workbook(html_baseurl),
 }
 DIGEST = bn_pages.digest(PROFILE.name, DATA.digest)
 SERVING = bool(os.environ.get("BN_TUTORIAL_SERVE"))

@@ -1,4 +1,4 @@
-"""The test bench: what ails a model, how long the library takes, how far its ways to compute agree."""
+"""The test bench: what ails a model or a reader's function, how long the library takes, how far its ways to compute agree."""
 
 import lazy_loader
 

@@ -3,5 +3,7 @@ from . import floor as floor
 from . import speed as speed
 from . import unit as unit
 from .findings import Finding as Finding
+from .marking import NotYet as NotYet
 from .report import Checkup as Checkup
 from .report import checkup as checkup
+from .tasks import check as check

@@ -12,6 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from urllib.parse import quote
 
+import bn_workbook
 from bn_evidence import experiment, render
 from bn_figures import read
 from docutils import nodes
@@ -29,13 +30,19 @@ _NAMED = re.compile(r"(?s)(?:---\n.*?\n---\n\s*)?\((?P<name>[\w-]+)\)=\n# (?P<ti
 _HERE = "[This page on the site, with its figures"
 _REFERENCE = re.compile(r"`([\w.-]+)`")
 CHECKUP = "_static/checkup.ipynb"
+WORKBOOK = "_static/workbook/"
 COLAB = "https://colab.research.google.com/#fileId="
 
 
+def install(base: str) -> str:
+    """Return the line of a notebook that fetches the project."""
+    return f"%pip install -q {base}{WHEEL}"
+
+
 def first_cell(base: str) -> str:
-    """Return the first cell of a notebook: it fetches the project, and offers a quick look."""
+    """Return the first cell of an experiment's notebook, which offers a quick look, too."""
     return (
-        f"%pip install -q {base}{WHEEL}\n"
+        f"{install(base)}\n"
         "# %env BN_TUTORIAL_PROFILE=smoke  # a quick look: seconds, small sample, no verdicts"
     )
 
@@ -174,9 +181,39 @@ def write_checkup(app: Sphinx, exception: Exception | None) -> None:
         Path(app.outdir, CHECKUP).write_text(notebook, "utf-8")
 
 
+def workbook(base: str) -> dict[str, str]:
+    """Return what the page of the workbook says of each notebook, by the name of its script."""
+    found = {}
+    for script in bn_workbook.SCRIPTS:
+        here = f"{WORKBOOK}{script.stem}"
+        found[script.stem] = render(
+            "workbook.html",
+            tasks=bn_workbook.tasks(script),
+            colab=COLAB + quote(f"{base}{here}.ipynb"),
+            here=f"../{here}",
+        )
+    return found
+
+
+def write_workbook(app: Sphinx, exception: Exception | None) -> None:
+    """Put the notebooks with open functions beside the pages, and the same ones solved."""
+    if exception is None and app.builder.format == "html":
+        base = app.config.html_baseurl
+        known = places(base)
+        Path(app.outdir, WORKBOOK).mkdir(parents=True, exist_ok=True)
+        for script in bn_workbook.SCRIPTS:
+            for solved, ending in ((False, ".ipynb"), (True, "_solved.ipynb")):
+                made = bn_workbook.notebook(
+                    script, install(base), lambda text: _linked(text, known), solved=solved
+                )
+                place = Path(app.outdir, f"{WORKBOOK}{script.stem}{ending}")
+                place.write_text(json.dumps(made, indent=1, ensure_ascii=False), "utf-8")
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("builder-inited", finish_downloads, priority=900)  # after sphinx-gallery
     app.connect("doctree-read", offer_downloads, priority=900)  # after their addresses were found
     app.connect("build-finished", build_wheel)
     app.connect("build-finished", write_checkup)
+    app.connect("build-finished", write_workbook)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

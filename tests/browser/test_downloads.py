@@ -15,6 +15,7 @@ from pathlib import Path
 from urllib.parse import unquote
 from urllib.request import urlopen
 
+import bn_workbook
 import nbformat
 import pandas as pd
 import pytest
@@ -174,6 +175,24 @@ def test_a_notebook_prints_what_the_page_shows(
     (page,) = (HTML / "auto_examples").glob(f"*/{name}.html")
     shown = BeautifulSoup(page.read_text(), "html.parser").select("img.sphx-glr-single-img")
     assert figures == len(shown)
+
+
+@pytest.mark.parametrize("script", bn_workbook.SCRIPTS, ids=lambda path: path.stem)
+def test_a_workbook_is_open_and_its_solutions_pass(
+    address: str, python: Path, tmp_path: Path, script: Path
+) -> None:
+    failed: dict[str, list[str]] = {}
+    for name in (script.stem, f"{script.stem}_solved"):
+        notebook = tmp_path / f"{name}.ipynb"
+        notebook.write_bytes(urlopen(f"{address}_static/workbook/{name}.ipynb").read())
+        convert: list[str | Path] = [python, "-m", "nbconvert", "--inplace", "--execute"]
+        run([*convert, "--allow-errors", notebook], tmp_path)
+        cells = nbformat.reads(notebook.read_text(), 4).cells
+        outputs = [one for cell in cells for one in cell.get("outputs", [])]
+        failed[name] = [one.ename for one in outputs if one.output_type == "error"]
+    assert failed[f"{script.stem}_solved"] == []
+    assert failed[script.stem].count("NotYet") == len(bn_workbook.tasks(script))
+    assert {*failed[script.stem]} <= {"NotYet", "NotImplementedError"}
 
 
 @pytest.fixture(scope="session")

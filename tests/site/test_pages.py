@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urldefrag, urlsplit
 
+import bn_workbook
 import nbformat
 import numpy as np
 import pandas as pd
@@ -195,3 +196,22 @@ def test_the_notebook_examines_a_model_that_lies_beside_it(
     for code in rest:
         exec(code, namespace)  # noqa: S102
     assert namespace["report"].findings[0].kind == "statistics-not-restored"
+
+
+@pytest.mark.parametrize("script", bn_workbook.SCRIPTS, ids=lambda path: path.stem)
+def test_the_workbook_offers_each_notebook_open_and_solved(site: Site, script: Path) -> None:
+    page = site.pages["learn/workbook.html"]
+    (colab,) = page.select(f".downloads a[href*='colab'][href$='{script.stem}.ipynb']")
+    for solved, ending in ((False, ".ipynb"), (True, "_solved.ipynb")):
+        (link,) = page.select(f".downloads a[download][href$='{script.stem}{ending}']")
+        path = site.html / "learn" / str(link["href"])
+        notebook = nbformat.read(path, 4)
+        nbformat.validate(notebook)
+        install, *code = (cell.source for cell in notebook.cells if cell.cell_type == "code")
+        assert re.fullmatch(r"%pip install -q \S+_static/wheels/bn_tutorial-\S+\.whl", install)
+        assert code == bn_workbook.code_cells(script, solved=solved)
+        text = " ".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+        assert "](http" in text  # names of pages have become links
+        assert not re.search("`(learn|practice)-", text)
+        if not solved:
+            assert unquote(str(colab["href"])).endswith(f"/_static/workbook/{path.name}")
