@@ -66,6 +66,7 @@ def packed(tiny: Dataset, tmp_path: Path) -> Path:
     stored(tiny, store)
     target = tmp_path / "site" / archive.NAME
     assert fetched.export(target, store, ABOUT) == 4
+    assert target.stat().st_mode & 0o444 == 0o444
     return target
 
 

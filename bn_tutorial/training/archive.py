@@ -145,6 +145,7 @@ def pack(
                 content.writestr(entry, text, zipfile.ZIP_DEFLATED)
 
     settings.write(target, fill)
+    target.chmod(0o644)  # a host serves it as somebody else
     return len(files)
 
 

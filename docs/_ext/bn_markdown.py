@@ -64,7 +64,7 @@ def _language(block: Tag) -> str:
     for parent in block.parents:
         for name in parent.get("class") or ():
             if name.startswith("highlight-"):
-                language = name.removeprefix("highlight-")
+                language = name.removeprefix("highlight-").lower()
                 return {"ipython3": "python", "default": "", "none": ""}.get(language, language)
     return ""
 
