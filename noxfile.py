@@ -3,7 +3,7 @@
 # /// script
 # dependencies = ["nox[uv]>=2025.2.9"]
 # ///
-"""Sessions: docs, tests, lint, site, bench. `python -m nox -s docs` builds the site."""
+"""Sessions: docs, tests, lint, site, replicate, release, bench. `python -m nox -s docs` builds the site."""
 
 import argparse
 import os
@@ -30,6 +30,17 @@ for script in sys.argv[1:]:
     runpy.run_path(script)
     pyplot.close("all")
 """
+#: Keeps a ledger as that of this version, or says in one sentence why not.
+RELEASE = """
+import sys
+from pathlib import Path
+from bn_tutorial import __version__
+from bn_tutorial.evidence import editions
+try:
+    print("Kept as", editions.release(*map(Path, sys.argv[1:]), __version__))
+except (ValueError, OSError) as error:
+    sys.exit(f"No ledger was kept: {error}")
+"""
 SIDE_BY_SIDE = ("-n", "auto", "--dist", "loadfile")  # a file keeps its fixtures to itself
 
 
@@ -50,12 +61,18 @@ def install(session: nox.Session, *groups: str) -> None:
     session.install("-q", "-e", project, *nox.project.dependency_groups(PYPROJECT, *groups))
 
 
-def chosen(session: nox.Session, *flags: str) -> tuple[argparse.Namespace, list[str]]:
+def chosen(
+    session: nox.Session, *flags: str, runs: bool = False
+) -> tuple[argparse.Namespace, list[str]]:
     """Read the session's own options, `--profile` and `flags`; return them and the rest."""
     parser = argparse.ArgumentParser(prog=f"nox -s {session.name} --")
     parser.add_argument("--profile", default=os.environ.get("BN_TUTORIAL_PROFILE", "standard"))
     for flag in flags:
         parser.add_argument(flag, action="store_true")
+    if runs:
+        which = parser.add_mutually_exclusive_group()
+        which.add_argument("--runs", metavar="ADDRESS")
+        which.add_argument("--retrain", action="store_true")
     return parser.parse_known_args(session.posargs)
 
 
@@ -68,12 +85,21 @@ def build(session: nox.Session, html: Path, env: dict[str, str]) -> None:
 
 @nox.session
 def docs(session: nox.Session) -> None:
-    """Train what is missing and build the site [-- --profile smoke|standard|full] [--serve]."""
-    options, rest = chosen(session, "--serve")
+    """Train what is missing and build the site.
+
+    [-- --profile smoke|standard|full] [--serve]
+    [--runs ADDRESS: use the runs that a built site publishes | --retrain: use no fetched runs]
+    """
+    options, rest = chosen(session, "--serve", runs=True)
     if rest:
         session.error(f"nox -s docs does not know {' '.join(rest)}.")
     env = {"BN_TUTORIAL_PROFILE": options.profile}
     install(session, "docs", *["serve"] * options.serve)
+    if options.runs:
+        session.run("bn-tutorial", "runs", "--fetch", options.runs)
+        env["BN_TUTORIAL_FETCHED"] = "first"
+    elif options.retrain:
+        env["BN_TUTORIAL_FETCHED"] = "never"
     build(session, HTML, env)
     session.log(f"The site is ready: open {HTML / 'index.html'}")
     if options.serve:
@@ -128,6 +154,13 @@ def replicate(session: nox.Session) -> None:
     session.run("python", "-c", RUN_ALL, *scripts, env=env)
     reference = "docs/ledger/reference.json"
     session.run("bn-tutorial", "evidence", "--against", reference, env=env)
+
+
+@nox.session(default=False)
+def release(session: nox.Session) -> None:
+    """Keep the ledger of the site that was built as that of this version, for the page *What has held*."""
+    install(session)
+    session.run("python", "-c", RELEASE, str(HTML / "ledger.json"), "docs/ledger/released")
 
 
 @nox.session

@@ -3,7 +3,8 @@
 ``BN_TUTORIAL_HOME`` names the folder; without that variable it is the platform's user cache
 folder. Every file in it is written whole or not at all, so a process killed at any moment
 leaves nothing half-written behind. ``BN_TUTORIAL_PROFILE`` names the budget of the experiments,
-and ``BN_TUTORIAL_SEEDS_FROM`` the first of their seeds.
+and ``BN_TUTORIAL_SEEDS_FROM`` the first of their seeds. ``BN_TUTORIAL_FETCHED`` says what becomes of
+runs that were fetched.
 """
 
 from __future__ import annotations
@@ -194,6 +195,24 @@ def first_seed() -> int:
     if not named.isdecimal():
         raise ValueError(f"BN_TUTORIAL_SEEDS_FROM is {named!r}: it must be a whole number from 0.")
     return int(named)
+
+
+#: What may become of fetched runs: used before one's own, for what is not computed yet, or not at all.
+FETCHED = ("first", "rest", "never")
+
+
+def fetched() -> str:
+    """Return which of `FETCHED` the variable ``BN_TUTORIAL_FETCHED`` says; ``rest`` if it says none.
+
+    Raises
+    ------
+    ValueError
+        If there is no such word.
+    """
+    named = os.environ.get("BN_TUTORIAL_FETCHED") or "rest"
+    if named not in FETCHED:
+        raise ValueError(f"BN_TUTORIAL_FETCHED is {named!r}: it must be {', '.join(FETCHED)}.")
+    return named
 
 
 def profile() -> Profile:

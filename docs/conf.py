@@ -9,8 +9,8 @@ from filelock import FileLock, Timeout
 from sphinx.errors import ConfigError
 
 import bn_tutorial
-from bn_tutorial import DataError, load_cifar10, profile
-from bn_tutorial.training import executors
+from bn_tutorial import DataError, load_cifar10, profile, settings
+from bn_tutorial.training import archive, executors
 
 HERE = Path(__file__).resolve().parent
 (HERE / "_build").mkdir(exist_ok=True)
@@ -19,6 +19,7 @@ try:
     _lock.acquire(blocking=False)
     PROFILE = profile()
     DATA = load_cifar10(PROFILE.source)
+    FETCHED = settings.fetched()
     executors.check()  # whoever trains should answer before anything is built
 except Timeout:
     raise ConfigError("another build of this folder is running: wait until it ends.") from None
@@ -47,12 +48,15 @@ extensions = [
     "notfound.extension",
     "bn_evidence",
     "bn_ledger",
+    "bn_editions",
     "bn_figures",
     "bn_pages",
     "bn_provenance",
     "bn_downloads",
     "bn_answers",
     "bn_exercises",
+    "bn_improve",
+    "bn_markdown",
     "bn_theme",
 ]
 # sphinx-gallery's notebooks are downloads, and the table is a part of a page
@@ -74,10 +78,11 @@ myst_substitutions = {
     "install": f"`pip install {html_baseurl}{bn_downloads.WHEEL}`",
     "checkup_in_colab": f"[Open it in Colab]({bn_downloads.COLAB}"
     f"{quote(html_baseurl + bn_downloads.CHECKUP)})",
+    "runs": f'<a href="{archive.NAME}" download><code>{archive.NAME}</code></a>',
     "source": f'<a href="{bn_downloads.SOURCE}" download>The source</a>',
     **bn_downloads.workbook(html_baseurl),
 }
-DIGEST = bn_pages.digest(PROFILE.name, DATA.digest)
+DIGEST = bn_pages.digest(PROFILE.name, DATA.digest, *bn_provenance.fetched(FETCHED))
 SERVING = bool(os.environ.get("BN_TUTORIAL_SERVE"))
 BUILD = f"{DIGEST} {html_baseurl}"
 MADE = bn_provenance.kept(BUILD)  # None if something must be computed anew
@@ -123,6 +128,7 @@ html_theme_options = {
     "header_links_before_dropdown": 5,
     "navbar_center": ["navbar-nav", "clinic"],
     "navigation_with_keys": False,
+    "secondary_sidebar_items": ["page-toc", "improve"],
     "footer_start": ["copyright"],
     "footer_end": ["provenance"],
 }

@@ -31,7 +31,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Give each test a storage folder of its own (which does not exist yet)."""
     folder = tmp_path / "home"
     monkeypatch.setenv("BN_TUTORIAL_HOME", str(folder))
-    for variable in ("BN_TUTORIAL_CIFAR10", "BN_TUTORIAL_DASK"):
+    for variable in ("BN_TUTORIAL_CIFAR10", "BN_TUTORIAL_DASK", "BN_TUTORIAL_FETCHED"):
         monkeypatch.delenv(variable, raising=False)
     return folder
 

@@ -25,7 +25,8 @@ from bn_tutorial.bench import speed
 from bn_tutorial.data import cifar10, sample
 from bn_tutorial.data.dataset import Dataset
 from bn_tutorial.recipe import Recipe, choices
-from bn_tutorial.training import sweep
+from bn_tutorial.training import fetched, sweep
+from bn_tutorial.training.keys import run_key
 from bn_tutorial.training.provenance import Provenance
 from bn_tutorial.training.runs import Run, Runs
 from bn_tutorial.training.store import RunStore
@@ -543,6 +544,42 @@ def test_yes_alone_deletes_nothing(three_runs: RunStore) -> None:
 def test_no_answer_deletes_nothing(three_runs: RunStore) -> None:
     assert invoke("runs", "--clear", answer="").exit_code == 130
     assert len(three_runs.keys()) == 3
+
+
+def test_what_was_fetched_is_listed_and_can_be_deleted_alone(three_runs: RunStore) -> None:
+    run = fake_run(Recipe(width=77), 0)
+    made = dataclasses.replace(run.provenance, fetched="archive 12345678 of 2026-11-30")
+    three_runs.fetched.put("a" * 32, dataclasses.replace(run, provenance=made))
+    listed = invoke("runs").stdout
+    assert "3 runs and 1 run that was fetched in" in listed
+    assert listed.count("(fetched)") == 1
+    assert "1 run that was fetched" in invoke("runs", "--clear", "--fetched", "--yes").stdout
+    assert (len(three_runs.keys()), three_runs.fetched.keys()) == (3, [])
+    assert "--fetched says what to delete" in error_of(invoke("runs", "--fetched"))
+    assert "exclude each other" in error_of(invoke("runs", "--fetch", "x", "--clear"))
+
+
+def test_an_archive_is_fetched_or_refused_in_one_sentence(
+    tiny: Dataset, home: Path, tmp_path: Path
+) -> None:
+    assert "there is no " in error_of(invoke("runs", "--fetch", str(tmp_path / "nothing")))
+    target = tmp_path / "runs.zip"
+    target.write_bytes(b"PK")
+    assert "is damaged or no archive of runs" in error_of(invoke("runs", "--fetch", str(target)))
+    assert not home.exists()
+    run = fake_run(Recipe(), 0)
+    there = RunStore(tmp_path / "there")
+    there.put(run_key(Recipe(), tiny, 0), run_on(tiny, run))
+    about = {"commit": "c", "created": "2026-11-30", "profile": "smoke", "release": "1"}
+    assert fetched.export(target, there, about) == 1
+    said = invoke("runs", "--fetch", str(target)).stdout
+    assert said.startswith(f"Fetched   1 run from {target}\nMade      2026-11-30, profile smoke")
+    assert len(RunStore().fetched.keys()) == 1
+
+
+def run_on(data: Dataset, run: Run) -> Run:
+    images = {**run.provenance.data, "digest": data.digest}
+    return dataclasses.replace(run, provenance=dataclasses.replace(run.provenance, data=images))
 
 
 def test_a_storage_error_is_one_sentence(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bn_tutorial import __version__, settings
-from bn_tutorial.cli import examining, options, output
+from bn_tutorial.cli import examining, options, output, storing
 from bn_tutorial.recipe.recipes import Recipe
 from bn_tutorial.settings import profile
 from bn_tutorial.training import executors
@@ -64,7 +64,8 @@ class _Group(click.Group):
     epilog="BN_TUTORIAL_HOME names the folder where data and runs are kept. "
     "BN_TUTORIAL_PROFILE (smoke, standard or full) sets how much is trained where no "
     "option says so. BN_TUTORIAL_WORKERS says how many processes train at once, or "
-    "BN_TUTORIAL_DASK names a Dask cluster that trains.",
+    "BN_TUTORIAL_DASK names a Dask cluster that trains. BN_TUTORIAL_FETCHED says whether fetched runs are "
+    "used before one's own (first), for what is not computed yet (rest), or not at all (never).",
 )
 @click.version_option(__version__, prog_name="bn-tutorial")
 @click.pass_context
@@ -80,6 +81,7 @@ def main(context: click.Context) -> None:
 
 
 main.add_command(examining.checkup)
+main.add_command(storing.runs)
 
 
 def _source_option(command: Callable[..., None]) -> Callable[..., None]:
@@ -207,38 +209,6 @@ def train(
             json_file, frame.to_json(orient="records", indent=1, double_precision=15) + "\n"
         )
     output.show(output.outcomes(runs))
-
-
-# What is stored.
-
-
-@main.command("runs")
-@click.option("--clear", is_flag=True, help="Delete all stored runs, after asking.")
-@click.option("--yes", is_flag=True, help="With --clear: do not ask.")
-def stored(*, clear: bool, yes: bool) -> None:
-    """List the runs that are stored, or delete them."""
-    from bn_tutorial.training.store import RunStore
-
-    store = RunStore()
-    if clear:
-        count = len(store.keys())
-        if yes or click.confirm(f"Delete {_runs(count)} in {store.folder}?"):
-            click.echo(f"Deleted {_runs(store.clear())}.")
-        else:
-            click.echo("Nothing was deleted.")
-        return
-    runs = sorted(
-        store.runs(), key=lambda run: (run.provenance.created, run.recipe.label, run.seed)
-    )
-    if not runs:
-        click.echo(f"No runs are stored in {store.folder}.")
-        return
-    output.show(output.inventory(runs))
-    click.echo(f"{_runs(len(runs))} in {store.folder}")
-
-
-def _runs(count: int) -> str:
-    return "1 run" if count == 1 else f"{count} runs"
 
 
 # What was found.

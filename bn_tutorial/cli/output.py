@@ -71,7 +71,7 @@ def outcomes(runs: Runs) -> Table:
         title=recipe.label,
         caption=f"Accuracies in %, after {recipe.epochs} epochs; mean ± half the 95 % interval. "
         "Moving, population: the statistics with which batch normalisation tests.\n"
-        f"{made.source}; {made.machine}",
+        f"{made.source}; {made.machine}{_elsewhere(runs)}",
         caption_justify="left",
     )
     table.add_column("seed")
@@ -101,6 +101,15 @@ def outcomes(runs: Runs) -> Table:
     return table
 
 
+def _elsewhere(runs: Runs) -> str:
+    from bn_tutorial.training.provenance import together
+
+    fetched = [run.provenance for run in runs if run.provenance.fetched]
+    if not fetched:
+        return ""
+    return f"\n{len(fetched)} of {len(runs)} were computed elsewhere: {together(fetched).archives}"
+
+
 def inventory(runs: Sequence[Run]) -> Table:
     """Return a table of stored runs."""
     from rich.box import SIMPLE_HEAD
@@ -123,7 +132,7 @@ def inventory(runs: Sequence[Run]) -> Table:
             run.recipe.label + loop,
             str(run.seed),
             "diverged" if run.diverged else _percent(run, "val_accuracy") + images,
-            made.machine,
+            f"{made.machine}\n(fetched)" if made.fetched else made.machine,
             "bundled sample" if made.is_sample else made.data["source"],
             f"{when:%Y-%m-%d %H:%M}",
         )

@@ -36,7 +36,8 @@ def record(
         What `judge` returned; each is stored under its id.
     runs : iterable of Run
         All that was measured, each run once; their provenance and the profile are stored as
-        ``provenance``.
+        ``provenance``, and as ``computed`` how many ``runs`` there are, and how many of them were
+        computed ``elsewhere`` and fetched.
     **values : float, int, str, Interval, Verdict, or dict or list of these
         By name.
 
@@ -50,6 +51,8 @@ def record(
     values = {**(verdicts or {}), **values}
     if made := [run.provenance for run in runs]:
         values["provenance"] = together(made).asdict() | {"profile": profile().name}
+        elsewhere = sum(one.fetched is not None for one in made)
+        values["computed"] = {"runs": len(made), "elsewhere": elsewhere}
     content = json.dumps(_pack(values), indent=1).encode()
     path = evidence_path(group)
     if not path.exists() or path.read_bytes() != content:  # an unchanged file makes no page stale

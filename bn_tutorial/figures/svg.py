@@ -40,7 +40,8 @@ def to_svg(figure: Figure) -> str:
     """
     with io.StringIO() as buffer:
         about = {"Date": None, "Title": str(figure.get_label())}
-        figure.savefig(buffer, format="svg", metadata=about)
+        with plt.rc_context({"svg.hashsalt": STYLE["svg.hashsalt"]}):  # else its names are drawn
+            figure.savefig(buffer, format="svg", metadata=about)
         drawing = buffer.getvalue().replace("<svg ", '<svg id="figure" ', 1)
     head, mark, tail = drawing.replace(INK, "var(--ink)").partition("<defs>")
     numbers = figure.data if isinstance(figure, NumberedFigure) else table(figure)

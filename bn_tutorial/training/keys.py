@@ -60,13 +60,17 @@ def run_key(recipe: Recipe, data: Dataset, seed: int, engine: Engine | None = No
     ValueError
         If the engine is not defined in a module.
     """
-    engine = engine or usual_engine(recipe)
+    return key_by_digest(recipe, data.digest, seed, engine or usual_engine(recipe))
+
+
+def key_by_digest(recipe: Recipe, data: str, seed: int, engine: Engine) -> str:
+    """Return a run's key where only the digest of its images is known."""
     setting = setting_of(engine)
     parts = [
         FORMAT,
         recipe.digest,
         seed,
-        data.digest,
+        data,
         setting["device"],
         setting["versions"],
         engine.__name__,
@@ -215,6 +219,11 @@ def _files() -> dict[str, Path]:
     return found
 
 
+def is_module(name: str) -> bool:
+    """Return whether this library, or an engine's user, has a module of that name."""
+    return name in _files()
+
+
 def _file(module: str) -> Path | None:
     return _files().get(module)
 
@@ -233,10 +242,24 @@ def source(path: Path) -> str:
 
 
 @functools.cache
-def digests(module: str) -> tuple[str, ...]:
+def code_digest(module: str) -> str:
+    """Return a digest of all the code that a module's numbers depend on, alike in every Python.
+
+    Parameters
+    ----------
+    module : str
+        The module's name, usually an engine's.
+    """
+    found = {one for name in closure(module) for one in digests(name, _plainly)}
+    return hashlib.sha256(json.dumps(sorted(found)).encode()).hexdigest()[:32]
+
+
+@functools.cache
+def digests(module: str, dump: Callable[[ast.AST], str] = ast.dump) -> tuple[str, ...]:
     """Return a digest of each function and class of a module, and one of all its other code.
 
-    Of imports it counts what is called by another name here.
+    Of imports it counts what is called by another name here. ``dump`` writes code as text; the
+    usual one does so in each version of Python in a way of its own.
     """
     body = _without(_is_import, copy.deepcopy(_tree(module))).body
     whole = [node for node in body if isinstance(node, (ast.FunctionDef, ast.ClassDef))]
@@ -247,11 +270,29 @@ def digests(module: str) -> tuple[str, ...]:
         for alias in node.names  # type: ignore[attr-defined]
         if alias.asname not in (None, alias.name)
     }
-    return tuple(sorted(renamed | set(map(_digest, [*whole, rest]))))
+    written = map(dump, [*whole, rest])
+    return tuple(sorted(renamed | {_digest(text) for text in written}))
 
 
-def _digest(node: ast.AST) -> str:
-    return hashlib.sha256(ast.dump(node).encode()).hexdigest()[:16]
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _plainly(node: object) -> str:
+    """Write code as text without what only some versions of Python note, or leave out if empty."""
+    if isinstance(node, list):
+        return f"[{','.join(map(_plainly, node))}]"
+    if not isinstance(node, ast.AST):
+        return repr(node)
+    if isinstance(node, ast.JoinedStr):  # to which 3.12.1 adds empty texts
+        full = [one for one in node.values if getattr(one, "value", None) != ""]
+        node = ast.JoinedStr(full)
+    fields = [
+        f"{name}={_plainly(value)}"
+        for name, value in ast.iter_fields(node)
+        if value is not None and value != []
+    ]
+    return f"{type(node).__name__}({','.join(fields)})"
 
 
 def _without(unwanted: Callable[[ast.AST], bool], tree: ast.Module) -> ast.Module:

@@ -42,6 +42,8 @@ class Provenance:
         The commit of the project, where one was built.
     cores : int, or list of int, or None
         The processor's cores, where they matter: a run takes one, however many there are.
+    fetched : str, or list of str, or None
+        The archive that it was fetched from, in words; None if it was computed here.
     """
 
     data: Any
@@ -53,6 +55,7 @@ class Provenance:
     profile: str | list[str] | None = None
     commit: str | list[str] | None = None
     cores: int | list[int] | None = None
+    fetched: str | list[str] | None = None
 
     @classmethod
     def here(
@@ -97,6 +100,11 @@ class Provenance:
     def source(self) -> str:
         """Where the images are from, in words, with the digest."""
         return "; ".join(f"{one['source']}, digest {one['digest']}" for one in _listed(self.data))
+
+    @property
+    def archives(self) -> str:
+        """The archives that something was fetched from, in words; empty if nothing was."""
+        return " and ".join(_listed(self.fetched))
 
     @property
     def software(self) -> str:
@@ -152,6 +160,7 @@ def together(provenances: Iterable[Provenance]) -> Provenance:
         profile=_shared(one.profile for one in found),
         commit=_shared(one.commit for one in found),
         cores=_shared(one.cores for one in found),
+        fetched=_shared(one.fetched for one in found),
     )
 
 

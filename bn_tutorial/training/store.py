@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,14 @@ class RunStore:
     def __init__(self, folder: Path | None = None) -> None:
         self.folder = folder or settings.home() / "runs"
 
+    @property
+    def fetched(self) -> RunStore:
+        """The store of the runs that were fetched, within this one's folder.
+
+        Their keys are those of `bn_tutorial.training.archive.key_of`.
+        """
+        return RunStore(self.folder / "fetched")
+
     def path(self, key: str) -> Path:
         """Return where the run of that key is, or would be, kept."""
         return self.folder / f"{key}.json"
@@ -46,7 +55,7 @@ class RunStore:
             self._set_aside(key, "cannot be read")
             return None
         try:
-            return _parse(text)
+            return parse(text)
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             self._set_aside(key, f"is not a run of this version ({error})")
             return None
@@ -65,15 +74,28 @@ class RunStore:
         StorageError
             If the folder cannot be written or the disk is full.
         """
-        settings.write(self.path(key), lambda file: file.write(_text(run).encode()))
+        settings.write(self.path(key), lambda file: file.write(text_of(run).encode()))
 
     def keys(self) -> list[str]:
         """Return the keys of what is stored."""
         return sorted(path.stem for path in self.folder.glob("[!.]*.json"))
 
+    def items(self) -> Iterator[tuple[str, Run]]:
+        """Yield all that is stored, with its keys."""
+        for key in self.keys():
+            if run := self.get(key):
+                yield key, run
+
     def runs(self) -> Runs:
-        """Return all that is stored."""
-        return Runs(run for key in self.keys() if (run := self.get(key)))
+        """Return all that is stored; what was fetched is in another store."""
+        return Runs(run for _, run in self.items())
+
+    def digest(self) -> str:
+        """Return a digest of all that is stored; empty if nothing is."""
+        total = hashlib.sha256()
+        for key in self.keys():
+            total.update(key.encode() + self.path(key).read_bytes())
+        return total.hexdigest() if self.keys() else ""
 
     def clear(self) -> int:
         """Delete all runs, and what was set aside; return how many runs there were.
@@ -88,7 +110,8 @@ class RunStore:
         return count
 
 
-def _text(run: Run) -> str:
+def text_of(run: Run) -> str:
+    """Return a run as the text of its file."""
     content = {
         "recipe": run.recipe.asdict(),
         "seed": run.seed,
@@ -98,7 +121,14 @@ def _text(run: Run) -> str:
     return json.dumps({"format": FORMAT, "checksum": _checksum(content), **content}, indent=1)
 
 
-def _parse(text: str) -> Run:
+def parse(text: str) -> Run:
+    """Return the run of a file's text.
+
+    Raises
+    ------
+    ValueError, KeyError, TypeError, AttributeError or RecursionError
+        If the text is no such file, or has another format or checksum.
+    """
     content = json.loads(text)
     if content.pop("format") != FORMAT:
         raise ValueError("another format")

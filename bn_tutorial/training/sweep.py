@@ -26,7 +26,7 @@ from bn_tutorial.engines.program import program_key
 from bn_tutorial.engines.workbench import Engine, Workbench
 from bn_tutorial.networks import backend
 from bn_tutorial.recipe.recipes import Recipe
-from bn_tutorial.training import executors, images, pool, schedule, worker
+from bn_tutorial.training import executors, fetched, images, pool, schedule, worker
 from bn_tutorial.training.executors import NoWorkers, WorkerError
 from bn_tutorial.training.interrupt import ctrl_c
 from bn_tutorial.training.keys import run_key
@@ -55,7 +55,7 @@ def train(
     workers: int | None = None,
     executor: Executor | None = None,
 ) -> Runs:
-    """Train every recipe with every seed; what is stored already is not trained again.
+    """Train every recipe with every seed; what is stored or was fetched is not trained again.
 
     Each run is computed by one core, and a worker process for each core trains one at a time. What
     is returned does not depend on how many there are, to the last bit. Each finished run is stored
@@ -112,7 +112,7 @@ def train(
         for one in wanted
         for seed in wanted[one]
     }
-    runs = {pair: run for pair, key in keys.items() if (run := store.get(key))}
+    runs = fetched.known(keys, data, store, engines, usual=engine is None)
     missing = sorted((pair for pair in keys if pair not in runs), key=_by_program)
     tasks = [Task(*pair, keys[pair], engines[pair[0]], store) for pair in missing]
     if tasks:

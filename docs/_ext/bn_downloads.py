@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import subprocess
@@ -22,6 +23,9 @@ from sphinx.application import Sphinx
 
 import bn_tutorial
 from bn_tutorial import evidence
+from bn_tutorial.training import archive
+from bn_tutorial.training.archive import ArchiveError
+from bn_tutorial.training.store import RunStore
 
 ROOT = Path(__file__).parents[2]
 WHEEL = f"_static/wheels/bn_tutorial-{bn_tutorial.__version__}-py3-none-any.whl"
@@ -172,6 +176,22 @@ def build_wheel(app: Sphinx, exception: Exception | None) -> None:
         subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
 
 
+def write_runs(app: Sphinx, exception: Exception | None) -> None:
+    """Put the runs behind the pages beside them, for others to build from."""
+    if exception is not None or app.builder.format != "html":
+        return
+    made = app.config.html_context["provenance"]
+    names = "commit", "created", "profile"
+    about = {"release": bn_tutorial.__version__, **{name: getattr(made, name) for name in names}}
+    target = Path(app.outdir, archive.NAME)
+    with contextlib.suppress(ArchiveError):  # there is none, or one of an older format
+        if archive.unpack(target).about["created"] == made.created:  # nothing was computed since
+            return
+    from bn_tutorial.training import fetched  # starts TensorFlow
+
+    fetched.export(target, RunStore(), about)
+
+
 def write_checkup(app: Sphinx, exception: Exception | None) -> None:
     """Put the notebook that examines a reader's own model beside the pages."""
     if exception is None and app.builder.format == "html":
@@ -216,4 +236,5 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("build-finished", build_wheel)
     app.connect("build-finished", write_checkup)
     app.connect("build-finished", write_workbook)
+    app.connect("build-finished", write_runs)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

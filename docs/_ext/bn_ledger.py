@@ -109,14 +109,15 @@ class Replication(Ledger):
 
 
 class Costs(Ledger):
-    """``{costs}``: the seconds of training behind each experiment's page."""
+    """``{costs}``: the training behind each experiment's page: seconds, runs, and where."""
 
     template = "ledger/costs.md"
 
     def values(self) -> dict[str, Any]:
         pages = sorted(filter(experiment, self.env.found_docs))
-        costs = [(page, recorded(self.env, experiment(page))["seconds"]) for page in pages]
-        return {"costs": [(page, f"{seconds:.0f}") for page, seconds in costs]}
+        found = {page: recorded(self.env, experiment(page)) for page in pages}
+        costs = [(page, f"{one['seconds']:.0f}", one["computed"]) for page, one in found.items()]
+        return {"costs": costs}
 
 
 def sure(found: dict[str, Any]) -> str:

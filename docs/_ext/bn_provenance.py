@@ -15,6 +15,7 @@ from sphinx.application import Sphinx
 
 from bn_tutorial import evidence
 from bn_tutorial.training.provenance import Provenance, commit_of
+from bn_tutorial.training.store import RunStore
 
 _RUNNING_TIME = re.compile(
     r"Total running time of the script:\s*\((\d+) minutes ([\d.]+) seconds\)"
@@ -29,6 +30,12 @@ KEPT = Path(__file__).parents[1] / "auto_examples" / ".made.json"
 def here(profile: Any, data: Any) -> Provenance:
     """Return what this build is made of: for the ledger, and for the foot of each page."""
     return Provenance.here(data, profile=profile.name, commit=commit_of(Path(__file__).parent))
+
+
+def fetched(order: str) -> list[str]:
+    """Return what tells apart builds that use other fetched runs, or use them otherwise."""
+    state = RunStore().fetched.digest() if order != "never" else ""
+    return [order, state] if state else []
 
 
 def kept(digest: str) -> Provenance | None:
@@ -59,6 +66,14 @@ def _recorded() -> str:
     return total.hexdigest()
 
 
+def count_runs(app: Sphinx) -> None:
+    """Count, once all experiments have recorded theirs, the runs that were computed elsewhere."""
+    scripts = Path(app.srcdir, "auto_examples").glob("*/plot_*.py")
+    counts = [evidence.recall(f"{experiment(path.stem)}.computed") for path in scripts]
+    total = {name: sum(one[name] for one in counts) for name in ("runs", "elsewhere")}
+    app.config.html_context["computed"] = total
+
+
 def take_running_time(app: Sphinx, doctree: nodes.document) -> None:
     """Move the running time that sphinx-gallery prints below a script into the page's box."""
     for paragraph in doctree.findall(nodes.paragraph):
@@ -82,6 +97,7 @@ def add_to_page(app: Sphinx, page: str, template: str, context: dict[str, Any], 
             "seconds": app.env.metadata[page]["running_seconds"],
             "training": found["seconds"],
             "seeds": found["seeds"],
+            **found["computed"],
             "checks_hidden": False,
         }
     elif executed:
@@ -93,6 +109,7 @@ def add_to_page(app: Sphinx, page: str, template: str, context: dict[str, Any], 
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
+    app.connect("builder-inited", count_runs, priority=900)  # after sphinx-gallery
     app.connect("doctree-read", take_running_time)
     app.connect("html-page-context", add_to_page)
     app.connect("build-finished", keep, priority=900)

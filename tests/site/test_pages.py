@@ -83,7 +83,9 @@ def test_an_executed_page_says_how_it_was_made(site: Site) -> None:
         assert (box is not None) == bool(executed), name
         if box is not None:
             terms = [term.get_text() for term in box.select("dt")]
-            assert terms == ["Built", "Profile", "Device", "Versions", "Data", "Seeds", "Seconds"]
+            experiment = ["Computed"] * name.startswith("auto_examples/")
+            rest = ["Profile", "Device", "Versions", "Data", "Seeds", "Seconds"]
+            assert terms == ["Built", *experiment, *rest]
             assert all(value.get_text().strip() for value in box.select("dd"))
 
 
@@ -99,6 +101,12 @@ def test_an_experiment_s_box_says_what_was_recorded(
     words = "0 alone" if seeds == [1] else f"{' to '.join(map(str, seeds))} of each recipe"
     assert says["Seeds"].startswith(words)
     assert f"; {found['seconds']:.0f} to train" in says["Seconds"]
+    runs, elsewhere = found["computed"]["runs"], found["computed"]["elsewhere"]
+    assert says["Computed"].startswith(
+        f"{elsewhere} of its {runs} runs elsewhere"
+        if elsewhere
+        else f"here, all of its {runs} runs"
+    )
 
 
 @pytest.mark.parametrize("name", [name for name in WRITTEN if "{code-cell}" in WRITTEN[name]])

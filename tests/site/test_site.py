@@ -10,6 +10,8 @@ import pytest
 from filelock import FileLock
 
 from bn_tutorial import evidence
+from bn_tutorial.training import download, fetched
+from bn_tutorial.training.store import RunStore
 
 from .conftest import ROOT, SCRIPTS, WRITTEN, Site
 
@@ -53,6 +55,20 @@ def test_every_page_says_that_it_was_built_from_the_sample(sample_site: Site) ->
             continue
         assert page.select_one(".bd-header-announcement"), name
         assert "smoke" in page.select_one(".provenance").get_text(), name  # type: ignore[union-attr]
+
+
+def test_the_runs_behind_the_pages_travel_with_them(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = download.opened(str(site.html))
+    assert fetched.keep(found, RunStore(tmp_path / "runs")).strange == 0
+    monkeypatch.setenv("BN_TUTORIAL_HOME", str(site.home))
+    names = [script.stem.split("_", 2)[2].replace("_", "-") for script in SCRIPTS]
+    computed = [evidence.recall(f"{name}.computed") for name in names]
+    assert len(found.runs) >= max(one["runs"] for one in computed)
+    foot = site.pages["reproduce.html"].select_one(".provenance").get_text()  # type: ignore[union-attr]
+    total, elsewhere = (sum(one[name] for one in computed) for name in ("runs", "elsewhere"))
+    assert (f"{elsewhere} of the {total} runs" if elsewhere else f"The {total} runs") in foot
 
 
 def build(html: Path, **variables: str) -> subprocess.CompletedProcess[str]:

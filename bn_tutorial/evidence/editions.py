@@ -1,0 +1,189 @@
+"""Ledgers over versions: those that were kept, what has held since which, and what changed."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from bn_tutorial import settings
+from bn_tutorial.evidence.ledger import effect
+from bn_tutorial.training.provenance import Provenance
+
+UNJUDGED = "not judged"
+
+
+@dataclasses.dataclass(frozen=True)
+class Edition:
+    """The ledger of one build.
+
+    Parameters
+    ----------
+    name : str
+        The version that it was released with, or what else it is called.
+    made : Provenance
+        What it was built with, when, and from which commit.
+    entries : dict of str to dict
+        Each claim, and each of its parts, by its id, as `bn_tutorial.evidence.ledger.ledger` has them.
+    """
+
+    name: str
+    made: Provenance
+    entries: Mapping[str, Mapping[str, Any]]
+
+    @classmethod
+    def of(cls, name: str, content: Mapping[str, Any]) -> Edition:
+        """Return the edition of a ledger's file: its ``provenance`` and its ``claims``."""
+        claims = content["claims"]
+        entries = {one["id"]: one for claim in claims for one in (claim, *claim["parts"])}
+        return cls(name, Provenance(**content["provenance"]), entries)
+
+    def word(self, name: str) -> str:
+        """Return the verdict on a claim or a part; ``not judged`` if there is none."""
+        return str(self.entries.get(name, {}).get("word", UNJUDGED))
+
+    def effect(self, name: str) -> str:
+        """Return the effect of a part as text; a dash if it has none, or is not known."""
+        found = self.entries.get(name)
+        return effect(found) if found else "–"
+
+
+def editions(folder: Path, reference: Path | None = None) -> list[Edition]:
+    """Return the ledgers that were kept, the oldest first.
+
+    Parameters
+    ----------
+    folder : Path
+        Holds one of each release, named by its version; it need not exist.
+    reference : Path, optional
+        The ledger of the reference build. It counts if no release is the same build.
+    """
+    found = [_read(path, path.stem) for path in folder.glob("*.json")]
+    if reference is not None and reference.is_file():
+        last = _read(reference, "reference")
+        if all(one.made != last.made for one in found):
+            found.append(last)
+    return sorted(found, key=lambda one: one.made.created)
+
+
+def _read(path: Path, name: str) -> Edition:
+    return Edition.of(name, json.loads(path.read_text("utf-8")))
+
+
+def since(known: Sequence[Edition], name: str) -> Edition | None:
+    """Return since which edition a claim or a part has had the word that it has in the last one.
+
+    Editions that do not judge it are passed over; None if the last one does not judge it.
+    """
+    word = known[-1].word(name)
+    if word == UNJUDGED:
+        return None
+    first = known[-1]
+    for one in reversed(known):
+        if one.word(name) == word:
+            first = one
+        elif one.word(name) != UNJUDGED:
+            break
+    return first
+
+
+@dataclasses.dataclass(frozen=True)
+class Change:
+    """A claim that got another word.
+
+    Parameters
+    ----------
+    claim : dict
+        As it stands in the ledger of the later edition.
+    before, after : Edition
+        With the last word and with the new one; ``before`` is None where it is the first word.
+    """
+
+    claim: Mapping[str, Any]
+    before: Edition | None
+    after: Edition
+
+    @property
+    def was(self) -> str:
+        """The word before."""
+        return self.before.word(self.claim["id"]) if self.before else UNJUDGED
+
+    @property
+    def differs(self) -> list[str]:
+        """In what the two builds differ: ``keras 3.15.1, and before 3.14.0``."""
+        if self.before is None:
+            return []
+        then, now = (
+            {"device": one.made.device, "profile": one.made.profile, **one.made.versions}
+            for one in (self.before, self.after)
+        )
+        return [
+            f"{name} {value}, and before {then[name]}"
+            for name, value in now.items()
+            if name in then and value != then[name]
+        ]
+
+
+def changes(known: Iterable[Edition]) -> list[Change]:
+    """Return each claim's first word and each change of it, in the order of the editions.
+
+    Parameters
+    ----------
+    known : iterable of Edition
+        The oldest first.
+    """
+    last: dict[str, Edition] = {}
+    found = []
+    for one in known:
+        for name, entry in one.entries.items():
+            word = one.word(name)
+            if "parts" not in entry or word == UNJUDGED:
+                continue
+            before = last.get(name)
+            if before is None or before.word(name) != word:
+                found.append(Change(entry, before, one))
+            last[name] = one
+    return found
+
+
+def release(ledger: Path, folder: Path, version: str) -> Path:
+    """Keep the ledger of a built site as that of a version.
+
+    Parameters
+    ----------
+    ledger : Path
+        The ``ledger.json`` beside its pages.
+    folder : Path
+        Where those of the releases are.
+    version : str
+        The version.
+
+    Returns
+    -------
+    Path
+        The new file.
+
+    Raises
+    ------
+    ValueError
+        If there is no such ledger, it was built from the sample or from a changed checkout, or
+        the version has one already. Nothing was written then.
+    StorageError
+        If the folder cannot be written.
+    """
+    target = folder / f"{version}.json"
+    if target.exists():
+        raise ValueError(f"{version} has its ledger already ({target}): a release is not changed.")
+    try:
+        text = ledger.read_text("utf-8")
+        made = Edition.of(version, json.loads(text)).made
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        raise ValueError(f"{ledger} is no ledger ({error}): build the site first.") from error
+    if made.is_sample:
+        raise ValueError("a ledger from the sample judges nothing: build the profile standard.")
+    if str(made.commit).endswith(("-dirty", "unknown commit")):
+        raise ValueError(f"it was built from {made.commit}: commit all, and build the site again.")
+    settings.write(target, lambda file: file.write(text.encode()))
+    return target
