@@ -52,6 +52,7 @@ extensions = [
     "bn_provenance",
     "bn_downloads",
     "bn_answers",
+    "bn_lab",
     "bn_theme",
 ]
 # sphinx-gallery's notebooks are downloads, and the table is a part of a page

@@ -77,7 +77,6 @@ class LabCase(SphinxDirective):
         "settings": directives.unchanged_required,  # name=value name=value …
         "cure": directives.unchanged_required,  # name=value, one
         "tell": directives.unchanged_required,  # the measurement that tells
-        "clinic": directives.unchanged_required,  # the label of the case in the clinic
     }
 
     def run(self) -> list[nodes.Node]:

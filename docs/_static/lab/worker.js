@@ -207,8 +207,17 @@ const labWorker = (library, scope) => {
 
   const channel = new MessageChannel();
   channel.port1.onmessage = slice;
+  let waiting = false; // for the next slice
+
+  function later(pause) {
+    if (waiting) return;
+    waiting = true;
+    if (pause) setTimeout(slice, pause);
+    else channel.port2.postMessage(null);
+  }
 
   function slice() {
+    waiting = false;
     if (!running) return;
     const from = performance.now();
     const due = settings.pace ? since + ((from - started) * settings.pace) / 1000 : Infinity;
@@ -220,8 +229,7 @@ const labWorker = (library, scope) => {
       report("ended");
     } else {
       if (performance.now() - reported > REPORT) report("report");
-      if (step < due) channel.port2.postMessage(null);
-      else setTimeout(slice, 8);
+      later(step < due ? 0 : 8);
     }
   }
 
@@ -242,7 +250,7 @@ const labWorker = (library, scope) => {
       if (running) return;
       running = true;
       [started, since] = [performance.now(), step];
-      slice();
+      later(0);
     },
     pause() {
       running = false;
