@@ -54,7 +54,8 @@
   let worker = null;
   let running = false;
   let seen = null; // the latest report
-  let history = null; // losses and scores since the start
+  let history = { plain: [], norm: [], scores: [] }; // losses and scores since the start
+  let stale = 0; // how many starts have been asked for, and not begun
   let before = null; // … and those before the cure
   let ill = null; // the case that the lab was started from
   const still = matchMedia("(prefers-reduced-motion: reduce)");
@@ -69,7 +70,7 @@
       select.addEventListener("change", () => change(key, select.value));
       return { element: make("label", {}, make("span", {}, label), select), show: (value) => { select.value = String(value); } };
     }
-    const input = make("input", { type: "range", name: key, min: 0, max: values.length - 1, step: 1 });
+    const input = make("input", { type: "range", name: key, "aria-label": label, min: 0, max: values.length - 1, step: 1 });
     const shown = make("span", { class: "value" });
     input.addEventListener("input", () => change(key, values[input.valueAsNumber]));
     const show = (value) => {
@@ -140,7 +141,7 @@
     const bytes = (text) => Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
     const images = { ...labImages, pixels: bytes(labImages.pixels), labels: Uint8Array.from(labImages.labels) };
     worker.postMessage({ do: "begin", images, settings: forWorker() });
-    history = fresh();
+    stale++;
   }
 
   const fresh = () => ({ plain: [], norm: [], scores: [] });
@@ -157,7 +158,7 @@
 
   function begin() {
     if (!worker) return;
-    history = fresh();
+    stale++;
     state(false);
     send("begin");
   }
@@ -186,6 +187,8 @@
   }
 
   function hear(report) {
+    if (report.kind === "begun") stale--;
+    if (stale) return; // it is of networks that are gone
     if (report.kind === "begun") history = fresh();
     for (const kind of Object.keys(NAMES)) history[kind].push(...report.losses[kind]);
     for (const score of report.scores) {
@@ -277,7 +280,7 @@
 
   /** Put losses into some 160 bins, and average each. */
   function lossLines() {
-    const size = Math.max(1, Math.ceil(Number(settings.steps) / 160));
+    const size = Math.max(1, Math.ceil(Math.max(Number(settings.steps), seen.step) / 160));
     const line = (values) => {
       const points = [];
       for (let i = 0; i < values.length; i += size) {
@@ -304,7 +307,8 @@
   function curves(canvas, ink, { low, high, ticks, label = String }, all) {
     const { pen, width, height } = paper(canvas, ink);
     const [left, right, top, bottom] = [34, width - 8, 12, height - 22];
-    const x = (step) => left + ((right - left) * step) / Number(settings.steps);
+    const end = Math.max(Number(settings.steps), seen.step);
+    const x = (step) => left + ((right - left) * step) / end;
     const y = (value) => bottom - ((bottom - top) * (Math.min(Math.max(value, low), high) - low)) / (high - low);
     pen.strokeStyle = ink.line;
     pen.textAlign = "right";
@@ -317,7 +321,7 @@
       pen.fillText(label(tick), left - 4, y(tick));
     }
     pen.textBaseline = "alphabetic";
-    pen.fillText(`step ${settings.steps}`, right, height - 6);
+    pen.fillText(`step ${end}`, right, height - 6);
     pen.textAlign = "left";
     pen.fillText("0", left, height - 6);
     for (const { colour, dash, width: thick, points, name } of all) {
@@ -503,8 +507,8 @@
   function typed(texts) {
     const found = {};
     for (const [key, text] of Object.entries(texts)) {
-      const one = SETTINGS[key];
-      const value = one?.values ? one.values.find((each) => each === Number(text)) : one && text in one.options ? text : undefined;
+      const one = Object.hasOwn(SETTINGS, key) ? SETTINGS[key] : { values: [] };
+      const value = one.values ? one.values.find((each) => each === Number(text)) : Object.keys(one.options).find((each) => each === text);
       if (value === undefined) complaint.textContent += `The address asks for ${key}=${text}, which the lab does not have. `;
       else found[key] = value;
     }
@@ -512,7 +516,7 @@
   }
 
   function follow() {
-    const text = decodeURIComponent(window.location.hash.slice(1));
+    const text = window.location.hash.slice(1);
     const label = text.match(/^lab-case-(.+)$/);
     if (label && cases.has(label[1])) {
       adopt(label[1], false);
@@ -520,9 +524,7 @@
     } else if (text.includes("=")) {
       complaint.textContent = "";
       settings = { ...start, ...typed(Object.fromEntries(text.split("&").map((pair) => pair.split("=")))) };
-      const kept = complaint.textContent;
       apply(Object.keys(settings));
-      complaint.textContent = kept;
     }
   }
 
