@@ -205,7 +205,9 @@ def test_less_motion_is_less_motion(browser: Browser, address: str) -> None:
 
 
 def test_without_javascript_the_page_is_whole(browser: Browser, address: str) -> None:
-    with opened(browser, address + LAB, java_script_enabled=False) as page:
+    with browser.new_context(java_script_enabled=False) as window:
+        page = window.new_page()
+        page.goto(address + LAB)
         assert "with JavaScript" in page.locator("#lab").inner_text()
         assert page.locator("article :is(input, button, form, select)").count() == 0
         assert page.locator(".lab-case").count() == len(CASES)

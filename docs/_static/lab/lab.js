@@ -19,10 +19,8 @@
     momentum: slider("Momentum", [0, 0.5, 0.9, 0.95, 0.99, 0.999], 0.9),
     gamma: choice("γ", onOff, "on", true),
     beta: choice("β", onOff, "on", true),
-    training: choice("In training, statistics of", { batch: "the batch", moving: "the past: frozen" }, "batch"),
-    use: choice("In use, statistics of", {
-      moving: "the moving averages (inference mode)", batch: "the request (training mode)", population: "all training images, recomputed",
-    }, "moving"),
+    training: choice("Statistics in training", { batch: "the batch's", moving: "frozen" }, "batch"),
+    use: choice("Statistics in use", { moving: "moving (inference mode)", batch: "the request's (training mode)", population: "recomputed" }, "moving"),
     request: choice("Images in a request", { 1: "1", 10: "10", 50: "50", 250: "250" }, "250"),
     optimiser: choice("Optimiser", { sgd: "SGD", adam: "Adam" }, "sgd", true),
     inputs: choice("Inputs", { standard: "standardised", pixels: "pixels, 0 to 1", hundredth: "standardised, ÷ 100" }, "standard", true),
@@ -96,13 +94,13 @@
     canvas.style.height = `${height}px`;
     return { canvas, element: make("div", { class: `panel ${name}` }, make("p", {}, make("strong", {}, title)), make("p", { class: "keys" }, ...keys), canvas) };
   };
-  const both = () => [swatch("plain", "without"), swatch("norm", "with batch normalisation")];
+  const both = () => [swatch("plain", "without"), swatch("norm", "with"), swatch("norm ghost", "before the cure")];
   const charts = {
-    loss: chart("loss", "Loss of the training batches", 170, ...both()),
-    accuracy: chart("accuracy", "Right on the test images", 170, swatch("plain", "without"), swatch("norm use", "with, as used"), swatch("norm", "with, statistics recomputed")),
-    gradient: chart("gradient", "Gradient that reaches each layer", 170, ...both()),
-    plain: chart("histogram", "What ReLU is given: without", 200),
-    norm: chart("histogram", "What ReLU is given: with batch normalisation", 200),
+    loss: chart("loss", "Training loss", 170, ...both()),
+    accuracy: chart("accuracy", "Right on test images", 170, swatch("plain", "without"), swatch("norm use", "with, as used"), swatch("norm", "with, recomputed"), swatch("norm ghost", "before the cure")),
+    gradient: chart("gradient", "Gradient at each layer", 170, ...both().slice(0, 2)),
+    plain: chart("histogram", "What ReLU is given, without", 200),
+    norm: chart("histogram", "What ReLU is given, with", 200),
   };
   const status = make("output", { class: "status", "aria-live": "off" });
   const spoken = make("p", { class: "spoken", role: "status" });
@@ -248,6 +246,7 @@
     if (!seen) return;
     drawn = performance.now();
     form.dataset.drawn = Number(form.dataset.drawn ?? 0) + 1;
+    form.classList.toggle("cured", before !== null);
     const ink = colours();
     curves(charts.loss.canvas, ink, { low: 0, high: 3, ticks: [0, 1, 2, 3] }, lossLines());
     curves(charts.accuracy.canvas, ink, { low: 0, high: 0.6, ticks: [0, 0.2, 0.4, 0.6], label: percent }, scoreLines());
@@ -274,7 +273,7 @@
     const pen = canvas.getContext("2d");
     pen.setTransform(dots, 0, 0, dots, 0, 0);
     pen.clearRect(0, 0, width, height);
-    Object.assign(pen, { font: ink.font, fillStyle: ink.text, lineJoin: "round" });
+    Object.assign(pen, { font: ink.font, fillStyle: ink.text, lineJoin: "round", lineWidth: 1 });
     return { pen, width, height };
   }
 
@@ -301,7 +300,7 @@
     const dashes = { norm: keys.length > 2 ? [5, 3] : [] };
     const now = keys.map((key) => ({ colour: key === "plain" ? "plain" : "norm", dash: dashes[key] ?? [], width: key === "population" ? 1.2 : 2, points: points(history, key) }));
     if (!before) return now;
-    return [{ colour: "norm", dash: [1, 3], width: 1.5, name: "before the cure", points: points(before, "norm") }, ...now];
+    return [{ colour: "norm", dash: [1, 3], width: 1.5, points: points(before, "norm") }, ...now];
   }
 
   function curves(canvas, ink, { low, high, ticks, label = String }, all) {
@@ -324,20 +323,16 @@
     pen.fillText(`step ${end}`, right, height - 6);
     pen.textAlign = "left";
     pen.fillText("0", left, height - 6);
-    for (const { colour, dash, width: thick, points, name } of all) {
+    for (const { colour, dash, width: thick, points } of all) {
       Object.assign(pen, { strokeStyle: ink[colour], lineWidth: thick });
       pen.setLineDash(dash);
       pen.beginPath();
-      let last = null;
       for (const [step, value] of points) {
         if (!Number.isFinite(value)) break;
-        if (last) pen.lineTo(x(step), y(value));
-        else pen.moveTo(x(step), y(value));
-        last = [step, value];
+        pen.lineTo(x(step), y(value)); // of which the first moves the pen
       }
       pen.stroke();
       pen.setLineDash([]);
-      if (last && name) pen.fillText(name, Math.min(x(last[0]) + 4, right - 90), y(last[1]) - 4);
     }
     pen.lineWidth = 2;
     for (const kind of Object.keys(NAMES)) {

@@ -1,4 +1,4 @@
-// The lab's worker: it trains two networks side by side and reports what it sees, some thirty times a second.
+// The lab's worker: it trains two networks side by side and reports what it sees, up to 25 times a second.
 //
 // Both get the same kernels and the same batches. All of it is one function, as in network.js.
 "use strict";
@@ -8,7 +8,7 @@ const labWorker = (library, scope) => {
   const BINS = 40; // of a histogram
   const EDGE = 4; // it reaches from −EDGE to EDGE; what lies beyond is counted in the outer bins
   const SLICE = 12; // milliseconds of training between two looks at the messages
-  const REPORT = 33; // … between two reports
+  const REPORT = 40; // … between two reports
   const MEASURE = 250; // … between two rounds of the clinic's measurements
   const KINDS = ["plain", "norm"];
 
@@ -93,7 +93,7 @@ const labWorker = (library, scope) => {
       losses[kind].push(net.loss);
       if (!Number.isFinite(net.loss)) net.diverged = step;
     }
-    if (step % (step < 100 ? 5 : step < 1000 ? 25 : 50) === 0) look();
+    if (step % Math.ceil(settings.steps / 40) === 0) look();
   }
 
   // --- what is looked at
