@@ -36,18 +36,18 @@ def test_the_network_in_numpy_trains_like_keras_s(norm: bool, optimiser: str) ->
         getattr(keras.optimizers, optimiser)(rate),
         {"SGD": SGD, "Adam": Adam}[optimiser](rate),
     )
-    for batch in batches[:10]:
+    for batch in batches[:10]:  # Keras has the rate and Adam's constants in 32 bits
         with tf.GradientTape() as tape:
             scores = model(inputs[batch], training=True)
             each = keras.losses.sparse_categorical_crossentropy(labels[batch], scores, True)
             loss = tf.reduce_mean(each)
         weights = model.trainable_variables
         theirs.apply(tape.gradient(loss, weights), weights)
-        assert ours.step(inputs[batch], labels[batch], step) == pytest.approx(float(loss), rel=1e-6)
+        assert ours.step(inputs[batch], labels[batch], step) == pytest.approx(float(loss), rel=2e-5)
     for training in (True, False):
         with keras.StatelessScope():
             scores = model(inputs, training=training)
-        assert ours.scores(inputs, training) == pytest.approx(np.array(scores), abs=1e-5)
+        assert ours.scores(inputs, training) == pytest.approx(np.array(scores), abs=3e-4)
 
 
 def test_its_gradients_are_those_of_differences_where_statistics_are_frozen() -> None:

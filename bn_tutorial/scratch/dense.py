@@ -193,9 +193,10 @@ class DenseNetwork:
         if training:
             return numpy_bn.forward(h, gamma, beta, epsilon=self.epsilon)
         mean, variance = self.moving[layer]
-        options = {"mean": mean, "variance": variance, "epsilon": self.epsilon}
-        y = numpy_bn.infer(h, gamma, beta, **options)
-        x_hat = numpy_bn.infer(h, ones, zeros, **options)
+        y, x_hat = (
+            numpy_bn.infer(h, scale, shift, mean, variance, epsilon=self.epsilon)
+            for scale, shift in ((gamma, beta), (ones, zeros))
+        )
         inv_std = 1 / np.sqrt(variance + self.epsilon)
         return y, numpy_bn.Cache(x_hat, inv_std[None], gamma[None], mean, variance, (0,))
 

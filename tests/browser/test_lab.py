@@ -43,14 +43,16 @@ def opened(browser: Browser, address: str, **context: Any) -> Iterator[Page]:
     with browser.new_context(**context) as window:
         page = window.new_page()
         complaints: list[str] = []
+        asked: list[str] = []
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.on("requestfailed", lambda request: complaints.append(request.url))
         root = address.partition("learn/")[0]
         near = (root, f"blob:{root.partition('/bn')[0]}", "blob:null", "data:")
-        page.on("request", lambda one: one.url.startswith(near) or complaints.append(one.url))
+        page.on("request", lambda request: asked.append(request.url))
         page.goto(address)
         yield page
         assert not complaints
+        assert all(url.startswith(near) for url in asked), asked
 
 
 @pytest.fixture
