@@ -20,7 +20,7 @@
     gamma: choice("γ", onOff, "on", true),
     beta: choice("β", onOff, "on", true),
     training: choice("Statistics in training", { batch: "the batch's", moving: "frozen" }, "batch"),
-    use: choice("Statistics in use", { moving: "moving (inference mode)", batch: "the request's (training mode)", population: "recomputed" }, "moving"),
+    use: choice("Statistics in use", { moving: "inference: moving", batch: "training: request's", population: "recomputed" }, "moving"),
     request: choice("Images in a request", { 1: "1", 10: "10", 50: "50", 250: "250" }, "250"),
     optimiser: choice("Optimiser", { sgd: "SGD", adam: "Adam" }, "sgd", true),
     inputs: choice("Inputs", { standard: "standardised", pixels: "pixels, 0 to 1", hundredth: "standardised, ÷ 100" }, "standard", true),
@@ -97,7 +97,7 @@
   const both = () => [swatch("plain", "without"), swatch("norm", "with"), swatch("norm ghost", "before the cure")];
   const charts = {
     loss: chart("loss", "Training loss", 170, ...both()),
-    accuracy: chart("accuracy", "Right on test images", 170, swatch("plain", "without"), swatch("norm use", "with, as used"), swatch("norm", "with, recomputed"), swatch("norm ghost", "before the cure")),
+    accuracy: chart("accuracy", "Right on test images", 170, swatch("plain", "without"), swatch("norm use", "with"), swatch("norm", "recomputed"), swatch("norm ghost", "before the cure")),
     gradient: chart("gradient", "Gradient at each layer", 170, ...both().slice(0, 2)),
     plain: chart("histogram", "What ReLU is given, without", 200),
     norm: chart("histogram", "What ReLU is given, with", 200),
@@ -243,7 +243,7 @@
 
   function draw() {
     asked = false;
-    if (!seen) return;
+    if (!seen) return Object.values(charts).forEach(({ canvas }) => paper(canvas, colours()).pen.fillText("Press “Train”.", 8, canvas.clientHeight / 2));
     drawn = performance.now();
     form.dataset.drawn = Number(form.dataset.drawn ?? 0) + 1;
     form.classList.toggle("cured", before !== null);
@@ -530,7 +530,7 @@
   for (const [key, one] of Object.entries(controls)) one.show(settings[key]);
   for (const [name, element] of cases) {
     const show = button("Make it ill in the lab", () => { adopt(name); form.scrollIntoView({ behavior: still.matches ? "auto" : "smooth" }); });
-    element.append(show);
+    element.append(make("div", { class: "interactive" }, show));
   }
   addEventListener("hashchange", follow);
   new ResizeObserver(() => ask(true)).observe(form);
