@@ -101,21 +101,21 @@ def test_the_images_are_the_sample_s_and_light(page: Page, html: Path) -> None:
 def test_two_networks_make_200_steps_a_second_and_the_page_60_frames(
     browser: Browser, address: str
 ) -> None:
-    speeds, frames = [], []
+    found = []
     with opened(browser, f"{address}{LAB}#depth=2&batch=32&steps=5000") as page:
-        for _ in range(3):  # other work on the machine may be in the way once
+        for _ in range(6):  # other work on the machine may be in the way
             go(page)
             page.wait_for_timeout(500)
-            frames.append(np.array(page.evaluate(FRAMES)))
+            frames = 1000 / np.mean(page.evaluate(FRAMES))
             told = re.search(r"(\d+) a second", page.locator("#lab .status").inner_text())
             assert told
-            speeds.append(int(told[1]))
+            found.append((int(told[1]), frames))
+            print("steps and frames a second: {} and {:.1f}".format(*found[-1]))
+            if found[-1][0] >= 200 and frames >= 58:
+                return
             page.get_by_role("button", name="Pause").press("Enter")
             page.get_by_role("button", name="Start again").press("Enter")
-    rates = [1000 / one.mean() for one in frames]
-    print(f"steps a second: {speeds}; frames a second: {[f'{rate:.1f}' for rate in rates]}")
-    assert max(speeds) >= 200
-    assert max(rates) >= 58
+    pytest.fail(f"steps and frames a second: {found}")
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -273,7 +273,7 @@
     const pen = canvas.getContext("2d");
     pen.setTransform(dots, 0, 0, dots, 0, 0);
     pen.clearRect(0, 0, width, height);
-    Object.assign(pen, { font: ink.font, fillStyle: ink.text, lineJoin: "round", lineWidth: 1 });
+    Object.assign(pen, { font: ink.font, fillStyle: ink.text, lineJoin: "round", lineWidth: 1, textAlign: "left", textBaseline: "alphabetic" });
     return { pen, width, height };
   }
 
