@@ -429,7 +429,7 @@
     const kinds = Object.keys(NAMES);
     const nets = kinds.map((kind) => seen.nets[kind]);
     const of = (layer, name) => nets.map((net) => (net.diverged !== null ? "–" : number(net.layers[layer][name], 3)));
-    const rows = [row("State", ...kinds.map((kind) => word(kind) || "training")), row("Loss of the latest batch", ...nets.map((net) => number(net.loss, 3))), row("Right on test images", percent(last.plain), percent(last.norm)), row("… with statistics recomputed", "", percent(last.population))];
+    const rows = [row("State", ...kinds.map((kind) => word(kind) || (running ? "training" : "at rest"))), row("Loss of the latest batch", ...nets.map((net) => number(net.loss, 3))), row("Right on test images", percent(last.plain), percent(last.norm)), row("… with statistics recomputed", "", percent(last.population))];
     const { measures } = seen;
     for (let layer = 0; layer < nets[0].layers.length; layer++) {
       rows.push(row(`Layer ${layer + 1}: mean that ReLU is given`, ...of(layer, "mean")), row(`Layer ${layer + 1}: standard deviation`, ...of(layer, "std")), row(`Layer ${layer + 1}: gradient`, ...of(layer, "gradient")));
