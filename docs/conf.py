@@ -57,6 +57,7 @@ extensions = [
     "bn_exercises",
     "bn_improve",
     "bn_markdown",
+    "bn_lab",
     "bn_theme",
 ]
 # sphinx-gallery's notebooks are downloads, and the table is a part of a page

@@ -1,7 +1,11 @@
+from . import dense as dense
 from . import descent as descent
 from . import layer as layer
 from . import numpy_bn as numpy_bn
 from . import theory as theory
+from .dense import SGD as SGD
+from .dense import Adam as Adam
+from .dense import DenseNetwork as DenseNetwork
 from .descent import Descent as Descent
 from .descent import descend as descend
 from .layer import BatchNorm as BatchNorm
