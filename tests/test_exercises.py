@@ -50,7 +50,8 @@ def test_an_exercise_with_an_answer_answers_back(page: str) -> None:
     assert all(re.search(r"(?m)^:::\{(number|choice|order)\} ", part) for part in parts[:-1])
     asked = set(re.findall(r"(?m)^(?::is:|is:) (\w+)$|^  (\w+) \|", text))
     cells = "".join(re.findall(r"(?ms)^```\{code-cell\} ipython3\n(.*?)^```$", text))
-    handed = set(re.findall(r"(\w+)=", "".join(re.findall(r"(?s)answers\((.*?)\n?\)\n", cells))))
+    calls = "\n".join(re.findall(r"(?s)answers\((.*?)\n?\)\n", cells))
+    handed = set(re.findall(r"(\w+)=", calls))
     assert {"".join(pair) for pair in asked} <= handed  # by a cell of the same page
 
 
