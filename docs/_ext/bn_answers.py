@@ -82,7 +82,7 @@ def bring_to_life(
 ) -> None:
     """Load the script where something can be predicted, or was."""
     body = context.get("body", "")
-    if "data-predict=" in body or 'id="my-predictions"' in body:
+    if "data-predict=" in body or 'id="what-i-predicted"' in body:
         app.add_css_file("exercises.css")
         app.add_js_file("predictions.js", loading_method="defer")
 

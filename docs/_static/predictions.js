@@ -116,7 +116,7 @@
     return value;
   }
 
-  const box = document.querySelector("[data-predict]"), place = document.getElementById("my-predictions");
+  const box = document.querySelector("[data-predict]"), place = document.getElementById("what-i-predicted");
   if (box) experiment(box);
   if (place) summary(place);
 })();
