@@ -64,7 +64,7 @@ class Lab(SphinxDirective):
             f"{told['source']} of CIFAR-10, each block of {BLOCK} × {BLOCK} pixels averaged and "
             f"rounded to whole numbers; {len(told['pixels']) / 1000:.0f} kB, which come with the page."
         )
-        source = nodes.paragraph("", caption, classes=["provenance"])
+        source = nodes.paragraph("", caption, classes=["lab-images"])
         return [nodes.raw("", place, format="html"), source]
 
 
