@@ -4,7 +4,8 @@
 (() => {
   const place = document.getElementById("lab");
   if (!place) return;
-  const { make, format } = interactive;
+  const { make } = interactive;
+  const { NAMES, number, paper, curves, gradients, histograms } = labCharts;
 
   // --- what can be set; the values of a slider are those of the list
 
@@ -33,7 +34,6 @@
   };
   const FIRST = ["rate", "scale", "depth", "batch", "momentum", "gamma", "beta", "training", "use"];
   const NUMBERS = ["request", "images", "epsilon", "pace", "steps"]; // choices that are numbers
-  const NAMES = { plain: "without", norm: "with" };
 
   // --- the clinic's measurements: what it says, and when it is healthy
 
@@ -210,13 +210,6 @@
   }
 
   const percent = (value) => (value === undefined ? "–" : `${Math.round(100 * value)} %`);
-  const number = (value, digits = 2) => {
-    if (value === undefined || value === null) return "–";
-    if (!Number.isFinite(value)) return "no number";
-    const large = Math.abs(value) >= 1000;
-    const small = value !== 0 && Math.abs(value) < 0.5 * 10 ** -digits;
-    return large || small ? value.toExponential(0).replace("-", "−").replace("+", "") : format(value, digits);
-  };
   function word(kind) {
     const { diverged, layers } = seen.nets[kind];
     if (diverged !== null) return `diverged at step ${diverged}: its loss is no number any more`;
@@ -248,10 +241,11 @@
     form.dataset.drawn = Number(form.dataset.drawn ?? 0) + 1;
     form.classList.toggle("cured", before !== null);
     const ink = colours();
-    curves(charts.loss.canvas, ink, { low: 0, high: 3, ticks: [0, 1, 2, 3] }, lossLines());
-    curves(charts.accuracy.canvas, ink, { low: 0, high: 0.6, ticks: [0, 0.2, 0.4, 0.6], label: percent }, scoreLines());
-    gradients(charts.gradient.canvas, ink);
-    for (const kind of Object.keys(NAMES)) histograms(charts[kind].canvas, ink, kind);
+    const end = Math.max(Number(settings.steps), seen.step);
+    curves(charts.loss.canvas, ink, { ticks: [0, 1, 2, 3] }, lossLines(end), end, seen.nets);
+    curves(charts.accuracy.canvas, ink, { ticks: [0, 0.2, 0.4, 0.6], label: percent }, scoreLines(), end, seen.nets);
+    gradients(charts.gradient.canvas, ink, seen.nets);
+    for (const kind of Object.keys(NAMES)) histograms(charts[kind].canvas, ink, kind, seen.nets[kind], seen.edge);
     const speed = seen.speed && running ? `, ${Math.round(seen.speed)} a second` : "";
     status.textContent = `step ${seen.step}${speed}`;
     tell();
@@ -264,22 +258,9 @@
     return { text: of("--pst-color-text-base"), muted: of("--pst-color-text-muted"), line: of("--pst-color-border"), plain: of("--plain"), norm: of("--batch"), font: `12px ${style.fontFamily}` };
   }
 
-  /** Return a context whose unit is a CSS pixel, cleared, with its width and height. */
-  function paper(canvas, ink) {
-    const { clientWidth: width, clientHeight: height } = canvas;
-    const dots = devicePixelRatio || 1;
-    if (canvas.width !== Math.round(width * dots)) canvas.width = Math.round(width * dots);
-    if (canvas.height !== Math.round(height * dots)) canvas.height = Math.round(height * dots);
-    const pen = canvas.getContext("2d");
-    pen.setTransform(dots, 0, 0, dots, 0, 0);
-    pen.clearRect(0, 0, width, height);
-    Object.assign(pen, { font: ink.font, fillStyle: ink.text, lineJoin: "round", lineWidth: 1, textAlign: "left", textBaseline: "alphabetic" });
-    return { pen, width, height };
-  }
-
   /** Put losses into some 160 bins, and average each. */
-  function lossLines() {
-    const size = Math.max(1, Math.ceil(Math.max(Number(settings.steps), seen.step) / 160));
+  function lossLines(end) {
+    const size = Math.ceil(end / 160);
     const line = (values) => {
       const points = [];
       for (let i = 0; i < values.length; i += size) {
@@ -301,125 +282,6 @@
     const now = keys.map((key) => ({ colour: key === "plain" ? "plain" : "norm", dash: dashes[key] ?? [], width: key === "population" ? 1.2 : 2, points: points(history, key) }));
     if (!before) return now;
     return [{ colour: "norm", dash: [1, 3], width: 1.5, points: points(before, "norm") }, ...now];
-  }
-
-  function curves(canvas, ink, { low, high, ticks, label = String }, all) {
-    const { pen, width, height } = paper(canvas, ink);
-    const [left, right, top, bottom] = [34, width - 8, 12, height - 22];
-    const end = Math.max(Number(settings.steps), seen.step);
-    const x = (step) => left + ((right - left) * step) / end;
-    const y = (value) => bottom - ((bottom - top) * (Math.min(Math.max(value, low), high) - low)) / (high - low);
-    pen.strokeStyle = ink.line;
-    pen.textAlign = "right";
-    pen.textBaseline = "middle";
-    for (const tick of ticks) {
-      pen.beginPath();
-      pen.moveTo(left, y(tick));
-      pen.lineTo(right, y(tick));
-      pen.stroke();
-      pen.fillText(label(tick), left - 4, y(tick));
-    }
-    pen.textBaseline = "alphabetic";
-    pen.fillText(`step ${end}`, right, height - 6);
-    pen.textAlign = "left";
-    pen.fillText("0", left, height - 6);
-    for (const { colour, dash, width: thick, points } of all) {
-      Object.assign(pen, { strokeStyle: ink[colour], lineWidth: thick });
-      pen.setLineDash(dash);
-      pen.beginPath();
-      for (const [step, value] of points) {
-        if (!Number.isFinite(value)) break;
-        pen.lineTo(x(step), y(value)); // of which the first moves the pen
-      }
-      pen.stroke();
-      pen.setLineDash([]);
-    }
-    pen.lineWidth = 2;
-    for (const kind of Object.keys(NAMES)) {
-      const { diverged } = seen.nets[kind];
-      if (diverged === null) continue;
-      const at = Math.max(left + 5, x(diverged));
-      pen.strokeStyle = ink[kind];
-      pen.beginPath();
-      for (const side of [-5, 5]) {
-        pen.moveTo(at - 5, top + 8 - side);
-        pen.lineTo(at + 5, top + 8 + side);
-      }
-      pen.stroke();
-      pen.textAlign = at > (left + right) / 2 ? "right" : "left";
-      pen.fillText(`${NAMES[kind]}: diverged`, at + (at > (left + right) / 2 ? -9 : 9), top + (kind === "plain" ? 12 : 26));
-    }
-  }
-
-  function gradients(canvas, ink) {
-    const { pen, width, height } = paper(canvas, ink);
-    const [left, right, top, bottom] = [44, width - 8, 12, height - 22];
-    const powers = [-8, -6, -4, -2, 0, 2];
-    const [low, high] = [powers[0], powers.at(-1)];
-    const y = (power) => bottom - ((bottom - top) * (Math.min(Math.max(power, low), high) - low)) / (high - low);
-    pen.strokeStyle = ink.line;
-    pen.textAlign = "right";
-    pen.textBaseline = "middle";
-    for (const power of powers) {
-      pen.beginPath();
-      pen.moveTo(left, y(power));
-      pen.lineTo(right, y(power));
-      pen.stroke();
-      pen.fillText(`1e${String(power).replace("-", "−")}`, left - 4, y(power));
-    }
-    const depth = seen.nets.plain.layers.length;
-    const x = (layer) => left + ((right - left) * (layer + 0.5)) / depth;
-    pen.textAlign = "center";
-    pen.textBaseline = "alphabetic";
-    for (let layer = 0; layer < depth; layer++) pen.fillText(depth > 6 ? layer + 1 : `layer ${layer + 1}`, x(layer), height - 6);
-    for (const [side, kind] of [[-1, "plain"], [1, "norm"]]) {
-      const { layers, diverged } = seen.nets[kind];
-      Object.assign(pen, { strokeStyle: ink[kind], lineWidth: 2 });
-      if (diverged !== null) continue;
-      layers.forEach(({ gradient }, layer) => {
-        const at = x(layer) + 6 * side;
-        if (gradient === 0) return pen.fillText("0", at, bottom - 4);
-        pen.fillStyle = ink[kind];
-        pen.fillRect(at - 4, y(Math.log10(gradient)), 8, bottom - y(Math.log10(gradient)));
-        pen.fillStyle = ink.text;
-      });
-    }
-  }
-
-  function histograms(canvas, ink, kind) {
-    const { layers, diverged } = seen.nets[kind];
-    const { pen, width, height } = paper(canvas, ink);
-    if (diverged !== null) {
-      pen.fillText(`diverged at step ${diverged}`, 8, height / 2);
-      return;
-    }
-    const [left, right, bottom] = [8, width - 8, height - 22];
-    const row = (bottom - 4) / layers.length;
-    const x = (value) => left + ((right - left) * (value + seen.edge)) / (2 * seen.edge);
-    layers.forEach(({ counts, std }, layer) => {
-      const floor = 4 + row * (layer + 1) - 3;
-      const total = counts.reduce((sum, count) => sum + count, 0);
-      const tall = row - 6;
-      const wide = (right - left) / counts.length;
-      pen.fillStyle = ink[kind];
-      counts.forEach((count, i) => {
-        const share = Math.min(1, (count / total) * 6);
-        pen.fillRect(left + i * wide, floor - tall * share, wide - 0.5, tall * share);
-      });
-      pen.fillStyle = ink.text;
-      pen.strokeStyle = ink.muted;
-      pen.lineWidth = 1;
-      pen.beginPath();
-      pen.moveTo(left, floor + 0.5);
-      pen.lineTo(right, floor + 0.5);
-      pen.stroke();
-      pen.textAlign = "left";
-      pen.fillText(layer + 1, left, floor - tall / 2 + 2);
-      pen.textAlign = "right";
-      pen.fillText(`σ ${number(std)}`, right, floor - tall / 2 + 2);
-    });
-    pen.textAlign = "center";
-    for (const tick of [-3, 0, 3]) pen.fillText(String(tick).replace("-", "−"), x(tick), height - 6);
   }
 
   function fillTable() {
