@@ -85,11 +85,12 @@ def test_compiled_by_xla_they_are_the_same(
 ) -> None:
     plain = serial(bench, recipe)
     monkeypatch.setattr(program, "WORTH_COMPILING", 0)
+    rounding = 5 * TOLERANCE  # which XLA does otherwise on each kind of processor
     # a network by itself shows what goes wrong if a smaller last batch is compiled with the others
     for seeds in ((3,), SEEDS) if recipe == NORMALIZED else ((3,),):
         for found, expected in zip(together(bench, recipe, seeds), plain, strict=False):
             for name, values in expected.items():
-                np.testing.assert_allclose(found[name], values, rtol=TOLERANCE, err_msg=name)
+                np.testing.assert_allclose(found[name], values, rtol=rounding, err_msg=name)
 
 
 def test_a_network_alone_is_trained_as_in_company(bench: Workbench) -> None:
