@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-#: How Jupyter calls a value that is kept with a notebook, but not shown in it.
-KEPT = "application/papermill.record/text/plain"
+#: How Jupyter marks the kind of a value that is kept with a notebook, but not shown in it.
+KEPT = "application/papermill.record/"
 
 
 def answers(**values: float | Sequence[float] | npt.NDArray[np.floating]) -> None:
@@ -35,5 +35,5 @@ def answers(**values: float | Sequence[float] | npt.NDArray[np.floating]) -> Non
             raise ValueError(f"{name}={value} is no answer: it must be finite.")
         if get_ipython() is not None:
             text = " ".join(f"{number:.12g}" for number in numbers)
-            kept = {"name": name, "mime_prefix": KEPT.removesuffix("text/plain")}
-            display({KEPT: text}, metadata={"scrapbook": kept}, raw=True)
+            kept = {"name": name, "mime_prefix": KEPT}
+            display({f"{KEPT}text/plain": text}, metadata={"scrapbook": kept}, raw=True)

@@ -77,16 +77,6 @@ def _to_predict(page: str, one: dict[str, Any]) -> str:
     return json.dumps({"name": f"{one['experiment']}.{one['id']}", "page": page} | told)
 
 
-def bring_to_life(
-    app: Sphinx, page: str, template: str, context: dict[str, Any], tree: Any
-) -> None:
-    """Load the script where something can be predicted, or was."""
-    body = context.get("body", "")
-    if "data-predict=" in body or 'id="what-i-predicted"' in body:
-        app.add_css_file("exercises.css")
-        app.add_js_file("predictions.js", loading_method="defer")
-
-
 def _key_figure(app: Sphinx, doctree: nodes.document) -> nodes.image | None:
     """Return the figure that the script names as its answer, or else for its card, or the first."""
     script = Path(app.srcdir, app.env.docname).with_suffix(".py")
@@ -134,5 +124,4 @@ def _fold(node: nodes.Element, summary: str) -> None:
 
 def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("doctree-read", finish_experiment, priority=950)  # after figures and downloads
-    app.connect("html-page-context", bring_to_life)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

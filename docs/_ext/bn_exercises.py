@@ -44,6 +44,11 @@ from sphinx.util.docutils import SphinxDirective
 #: What a reader may leave out of a number: its last digits.
 WITHIN = "1%"
 _MARKS = {"(right)": True, "(wrong)": False}
+#: What pages have for which a script is loaded.
+_SCRIPTS = {
+    "exercises.js": ('<form class="ask"',),
+    "predictions.js": ("data-predict=", 'id="what-i-predicted"'),
+}
 
 
 class _Ask(SphinxDirective):
@@ -162,10 +167,13 @@ def items(directive: SphinxDirective) -> list[nodes.list_item]:
 def bring_to_life(
     app: Sphinx, page: str, template: str, context: dict[str, Any], tree: Any
 ) -> None:
-    """Load the script on pages that ask."""
-    if '<form class="ask"' in context.get("body", ""):
-        app.add_css_file("exercises.css")
-        app.add_js_file("exercises.js", loading_method="defer")
+    """Load the scripts of pages that ask, or on which something can be predicted, or was."""
+    body = context.get("body", "")
+    for script, marks in _SCRIPTS.items():
+        if any(mark in body for mark in marks):
+            app.add_css_file("exercises.css")
+            for name in ("interactive.js", script):
+                app.add_js_file(name, loading_method="defer")
 
 
 def setup(app: Sphinx) -> dict[str, bool]:

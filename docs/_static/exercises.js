@@ -6,13 +6,7 @@
   const KEPT = "bn-exercises";
   const SHORT = 1e-9; // what rounding leaves
 
-  const make = (tag, attributes = {}, ...children) => {
-    const element = Object.assign(document.createElement(tag), attributes);
-    element.append(...children);
-    return element;
-  };
-  const recall = () => { try { return JSON.parse(localStorage.getItem(KEPT)) ?? {}; } catch { return {}; } };
-  const keep = (all) => { try { localStorage.setItem(KEPT, JSON.stringify(all)); } catch { /* a private window */ } };
+  const { make, recall, keep } = interactive;
 
   /** Read numbers as people write them: 0,5 or −5/3, several with spaces or semicolons between them. */
   function numbers(text) {
@@ -50,7 +44,7 @@
     choice(form, told) {
       const boxes = [...form.querySelectorAll(".option")].map((option, i) => {
         const box = make("input", { type: "radio", name: `${form.id}-choice`, value: i, required: true });
-        const label = make("label", { className: "option" }, box, ...option.querySelector("p").childNodes);
+        const label = make("label", { class: "option" }, box, ...option.querySelector("p").childNodes);
         option.replaceWith(label);
         return box;
       });
@@ -64,14 +58,14 @@
 
     order(form) {
       const things = [...form.querySelectorAll(".thing")];
-      const list = make("ol", { className: "things" });
+      const list = make("ol", { class: "things" });
       things.at(-1).after(list);
       const rows = things.map((thing, place) => {
         const row = make("li", { draggable: true }, make("span", {}, ...thing.querySelector("p").childNodes));
         row.dataset.place = place;
         const name = row.textContent.trim();
         for (const [sign, way] of [["↑", "up"], ["↓", "down"]]) {
-          const button = make("button", { type: "button", textContent: sign });
+          const button = make("button", { type: "button" }, sign);
           button.setAttribute("aria-label", `${name}: ${way}`);
           button.addEventListener("click", () => {
             if (way === "up") row.previousElementSibling?.before(row);
@@ -110,16 +104,16 @@
   };
 
   const forms = [...document.querySelectorAll("form.ask")];
-  const tally = make("p", { className: "tally" });
+  const tally = make("p", { class: "tally" });
   tally.setAttribute("role", "status");
 
   function count() {
-    const done = recall();
+    const done = recall(KEPT, {});
     const right = forms.filter((form) => done[JSON.parse(form.dataset.ask).name]?.right).length;
     tally.textContent = `${right} of ${forms.length} answered right on this page. Kept in this browser only. `;
     if (Object.keys(done).length) {
-      const forget = make("button", { type: "button", textContent: "Start again" });
-      forget.addEventListener("click", () => { keep({}); location.reload(); });
+      const forget = make("button", { type: "button" }, "Start again");
+      forget.addEventListener("click", () => { keep(KEPT, {}); location.reload(); });
       tally.append(forget);
     }
   }
@@ -129,7 +123,7 @@
     const reasons = [...form.querySelectorAll(".reason")];
     const said = form.querySelector(".said");
     const { shown, answer, restore, judge } = kinds[told.kind](form, told);
-    said.before(make("p", { className: "give" }, ...shown, make("button", { type: "submit", textContent: "Check" })));
+    said.before(make("p", { class: "give" }, ...shown, make("button", { type: "submit" }, "Check")));
 
     const show = (given) => {
       const [right, found] = judge(given);
@@ -141,12 +135,12 @@
       else said.textContent = `✗ Not yet. ${typeof found === "string" ? found : ""}`;
       return right;
     };
-    const before = recall()[told.name];
+    const before = recall(KEPT, {})[told.name];
     if (before) { restore(before.answer); show(before.answer); }
     form.addEventListener("submit", (event) => {
       event.preventDefault();
       const given = answer(), right = show(given);
-      if (right !== null) keep({ ...recall(), [told.name]: { answer: given, right } });
+      if (right !== null) keep(KEPT, { ...recall(KEPT, {}), [told.name]: { answer: given, right } });
       count();
     });
   }

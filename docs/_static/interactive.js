@@ -1,4 +1,5 @@
-// What the interactive figures share: their numbers, small makers of elements, and axes.
+// What the interactive parts of pages share: their numbers, small makers of elements, axes, and what a
+// browser keeps.
 //
 // A figure is SVG whose horizontal positions are percentages, so that it fits any width while its
 // text and dots keep their size; a page's own script, `learn/<page>.js`, draws it. Nothing is fetched.
@@ -20,6 +21,16 @@ const interactive = {
     for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
     element.append(...children);
     return element;
+  },
+
+  /** Return what this browser has kept by that name, or something else if it has kept nothing. */
+  recall(name, otherwise) {
+    try { return JSON.parse(localStorage.getItem(name)) ?? otherwise; } catch { return otherwise; }
+  },
+
+  /** Keep something in this browser, by a name; a private window keeps nothing. */
+  keep(name, value) {
+    try { localStorage.setItem(name, JSON.stringify(value)); } catch { /* it may be full, too */ }
   },
 
   /** Make a slider from a name, [min, max, step] and a value. */

@@ -11,13 +11,7 @@
     number: { name: "", times: 1, digits: 2, none: 0 },
   };
 
-  const make = (tag, attributes = {}, ...children) => {
-    const element = Object.assign(document.createElement(tag), attributes);
-    element.append(...children);
-    return element;
-  };
-  const recall = (name, otherwise) => { try { return JSON.parse(localStorage.getItem(name)) ?? otherwise; } catch { return otherwise; } };
-  const keep = (name, value) => { try { localStorage.setItem(name, JSON.stringify(value)); } catch { /* a private window */ } };
+  const { make, recall, keep } = interactive;
   const shown = (value, unit) => (value * UNITS[unit].times).toFixed(UNITS[unit].digits).replace("-", "−");
   const inside = ({ low, high, measured }) => low <= measured && measured <= high;
   const side = (value, unit) => Math.sign(value - UNITS[unit].none);
@@ -34,12 +28,12 @@
     const told = JSON.parse(box.dataset.predict);
     const unit = UNITS[told.unit];
     const page = document.documentElement;
-    const place = make("section", { className: "predict" });
+    const place = make("section", { class: "predict" });
     place.setAttribute("aria-label", "Predict, then see");
     box.before(place);
 
     function toggle(text, first) {
-      const button = make("button", { type: "button", textContent: text });
+      const button = make("button", { type: "button" }, text);
       button.addEventListener("click", () => { keep(MODE, first); show(); place.querySelector("input, button")?.focus(); });
       return button;
     }
@@ -52,8 +46,8 @@
       };
       const low = field("low"), high = field("high");
       const asked = make("form", {},
-        make("p", { className: "question" }, `What do you expect? ${told.effect}`),
-        make("p", {}, "From ", low, " to ", high, ` ${unit.name} `, make("button", { type: "submit", textContent: "Predict, then see" }), " ", toggle("Just show me", false)),
+        make("p", { class: "question" }, `What do you expect? ${told.effect}`),
+        make("p", {}, "From ", low, " to ", high, ` ${unit.name} `, make("button", { type: "submit" }, "Predict, then see"), " ", toggle("Just show me", false)),
         make("p", {}, make("small", {}, "Choose the range so that you would bet four to one that the measured value lies in it.")));
       asked.addEventListener("submit", (event) => {
         event.preventDefault();
@@ -71,7 +65,7 @@
       const before = recall(KEPT, {})[told.name], first = recall(MODE, false);
       page.classList.toggle("predicting", !before && first);
       if (before) {
-        const link = make("a", { href: `${page.dataset.content_root}learn/predictions.html`, textContent: "All your predictions" });
+        const link = make("a", { href: `${page.dataset.content_root}learn/predictions.html` }, "All your predictions");
         place.replaceChildren(make("p", {}, compared({ ...before, measured: told.mean }), " ", link));
       } else if (first) place.replaceChildren(form());
       else place.replaceChildren(make("p", {}, toggle("Predict first: hide what came out", true)));
@@ -82,7 +76,8 @@
   function summary(place) {
     const all = Object.entries(recall(KEPT, {}));
     const root = document.documentElement.dataset.content_root;
-    const first = make("input", { type: "checkbox", checked: recall(MODE, false) });
+    const first = make("input", { type: "checkbox" });
+    first.checked = recall(MODE, false);
     first.addEventListener("change", () => keep(MODE, first.checked));
     place.replaceChildren(make("p", {}, make("label", {}, first, " Hide what came out on every experiment's page until I have predicted it")));
     if (!all.length) { place.append(make("p", {}, "You have not predicted anything yet.")); return; }
@@ -97,17 +92,17 @@
     if (chance(upTo) < 0.05) judged = "That is fewer than four of five, and hardly by chance: your ranges are too narrow.";
     else if (chance(from) < 0.05) judged = "That is more than four of five, and hardly by chance: your ranges could be narrower.";
     place.append(
-      make("p", { className: "calibration" }, `The measured value was inside your range ${hits} of ${all.length} times. ${judged}`),
+      make("p", { class: "calibration" }, `The measured value was inside your range ${hits} of ${all.length} times. ${judged}`),
       make("p", {}, sides.length ? `Of ${sides.length} ranges that lay on one side, ${right} lay on the right one.` : ""));
     const rows = all.map(([, one]) => make("tr", {},
-      make("td", {}, make("a", { href: `${root}${one.page}.html`, textContent: one.title }), make("br"), make("small", {}, one.effect)),
+      make("td", {}, make("a", { href: `${root}${one.page}.html` }, one.title), make("br"), make("small", {}, one.effect)),
       make("td", {}, `${shown(one.low, one.unit)} to ${shown(one.high, one.unit)}`),
       make("td", {}, shown(one.measured, one.unit)),
       make("td", {}, inside(one) ? "✓ inside" : "✗ outside")));
-    const names = ["Experiment", "You", "Measured", ""].map((name) => make("th", { textContent: name, scope: "col" }));
-    const forget = make("button", { type: "button", textContent: "Forget all of them" });
+    const names = ["Experiment", "You", "Measured", ""].map((name) => make("th", { scope: "col" }, name));
+    const forget = make("button", { type: "button" }, "Forget all of them");
     forget.addEventListener("click", () => { if (confirm("Forget all your predictions?")) { keep(KEPT, {}); summary(place); } });
-    place.append(make("table", { className: "table" }, make("thead", {}, make("tr", {}, ...names)), make("tbody", {}, ...rows)), make("p", {}, forget));
+    place.append(make("table", { class: "table" }, make("thead", {}, make("tr", {}, ...names)), make("tbody", {}, ...rows)), make("p", {}, forget));
   }
 
   function binomial(n, k) {
