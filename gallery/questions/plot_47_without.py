@@ -89,8 +89,13 @@ nets = {
     }
     for kind, change in CHANGES.items()
 }
-every = [net for row in nets.values() for net in row.values()]
-trial.train(every, ends=True)
+on_trial = {4: ("batch", "layer"), none.batch_size: tuple(ways)}
+seeds = {  # with batches of 4, what is only to be seen has fewer
+    net: trial.seeds if way in on_trial[net.batch_size] else trial.few_seeds
+    for row in nets.values()
+    for way, net in row.items()
+}
+trial.train(seeds, ends=True)
 TEST = "test_accuracy_population"
 trial.dots(
     nets,
