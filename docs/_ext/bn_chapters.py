@@ -107,6 +107,7 @@ def read(html: str, page: str, depth: int, site: str) -> Chapter:
             words.clear()
             words.append(link.extract())
     for heading in body.find_all(re.compile(r"h[1-6]")):
+        heading["class"] = f"level-{heading.name[1]}"  # on its page: it looks the same in any depth
         heading.name = f"h{min(6, int(heading.name[1]) + depth)}"
     heading = body.find(re.compile(r"h[1-6]"))
     for element in body.find_all(True):
@@ -194,7 +195,10 @@ def xhtml(chapter: Chapter, mathml: Mapping[tuple[str, bool], str]) -> str:
     """Return a chapter for an EPUB, as XML; its formulas are MathML."""
     for element, tex, display in list(formulas([chapter])):
         *_, last = element.strings
-        last.replace_with(BeautifulSoup(mathml[tex, display], "html.parser"))
+        formula = BeautifulSoup(mathml[tex, display], "html.parser")
+        for part in formula.find_all(True):
+            _mend(part, chapter.page)
+        last.replace_with(formula)
     return chapter.body.decode(formatter="minimal")
 
 
