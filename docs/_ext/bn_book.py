@@ -34,7 +34,7 @@ KINDS = ("epub", "pdf")
 LEFT_OUT = ("reference", "contributing/index")
 UNKNOWN = "https://example.org/"  # where a site stands whose address nobody has said
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-FOLDED = "The PDF has no code that only draws; the EPUB has it, folded, as the site does."
+FOLDED = "The EPUB folds what the site folds; the PDF shows it, but for code."
 #: Writes into the contents on which pages chapters begin.
 _NUMBER = """numbers => {
   for (const link of document.querySelectorAll("#contents a"))
@@ -137,7 +137,7 @@ def make(html: Path, order: Sequence[tuple[str, int]], site: str, about: Mapping
             author=about["author"],
         )
         (folder / "print.html").write_text(page, "utf-8")
-        mathml = _print(folder, chapters)
+        mathml = _print(folder, chapters, about["author"])
         _bind(folder, chapters, images, mathml, about, now)
         (html / FOLDER).mkdir()
         for kind in KINDS:
@@ -187,10 +187,21 @@ def _browser() -> Iterator[Any]:
         browser.close()
 
 
-def _print(folder: Path, chapters: Sequence[Chapter]) -> dict[tuple[str, bool], str]:
-    """Print the PDF; return the MathML of each formula, by its TeX and whether it is displayed."""
-    from pypdf import PdfReader
+def _finish(pdf: Path, author: str) -> dict[str, int]:
+    """Say in a PDF whose it is, and pack it; return the page on which each anchor stands."""
+    import pikepdf
 
+    with pikepdf.open(pdf, allow_overwriting_input=True) as book:
+        with book.open_metadata() as about:
+            about["dc:creator"] = [author]
+            about["xmp:CreatorTool"] = NAME
+        book.save(pdf, object_stream_mode=pikepdf.ObjectStreamMode.generate)
+        numbers = {page.obj.objgen: number for number, page in enumerate(book.pages, 1)}
+        return {f"#{name[1:]}": numbers[to[0].objgen] for name, to in book.Root.Dests.items()}
+
+
+def _print(folder: Path, chapters: Sequence[Chapter], author: str) -> dict[tuple[str, bool], str]:
+    """Print the PDF; return the MathML of each formula, by its TeX and whether it is displayed."""
     keys = list(dict.fromkeys((tex, display) for _, tex, display in bn_chapters.formulas(chapters)))
     pdf = folder / f"{NAME}.pdf"
     with _browser() as browser:
@@ -210,12 +221,7 @@ def _print(folder: Path, chapters: Sequence[Chapter]) -> dict[tuple[str, bool], 
                 tagged=True,
                 print_background=True,
             )
-            reader = PdfReader(pdf)
-            numbers = {
-                f"#{name.removeprefix('/')}": reader.get_destination_page_number(place) + 1
-                for name, place in reader.named_destinations.items()
-            }
-            page.evaluate(_NUMBER, numbers)
+            page.evaluate(_NUMBER, _finish(pdf, author))
     for (tex, _), one in zip(keys, found, strict=True):
         if "<merror" in one:
             raise ExtensionError(f"MathJax does not understand this formula: {tex}")

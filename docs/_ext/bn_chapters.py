@@ -18,8 +18,8 @@ from bn_tutorial.figures.style import INK
 
 #: What pages have for eyes on screens, mice and keyboards alone.
 UNREAD = (
-    ".headerlink, script, style, .downloads, .figure-data, .made-with, .lab-images, .figure-links,"
-    " .sd-summary-state-marker, .sphx-glr-thumbnail-title, .sphx-glr-footer, .said, .on-the-site-only"
+    ".headerlink, script, style, .downloads, .figure-data, .made-with, .lab-images,"
+    " .sd-summary-state-marker, .sphx-glr-thumbnail-title, .sphx-glr-footer, .said, summary > .expanded"
 )
 #: What needs a script, and the sentence that a book has in its place, once on each page.
 ALIVE = {
@@ -100,6 +100,10 @@ def read(html: str, page: str, depth: int, site: str) -> Chapter:
                 element.replace_with(_note(sentence, f"{site}{page}.html" if site else ""))
     for element in body.select(UNREAD):
         element.decompose()
+    for words in body.select(
+        "summary > p.collapsed"
+    ):  # of hidden code; there is one for shown code
+        words.unwrap()
     for link in body.select(".sd-card > a.sd-stretched-link"):  # the title is the link
         title = link.find_previous_sibling("div")
         words = title.select_one(".sd-card-title") if isinstance(title, Tag) else None
@@ -179,12 +183,17 @@ def formulas(chapters: Sequence[Chapter]) -> Iterator[tuple[Tag, str, bool]]:
 
 
 def printed(chapter: Chapter) -> str:
-    """Return a chapter for paper, as a part of one HTML document: nothing is folded."""
+    """Return a chapter for paper, as a part of one HTML document.
+
+    What the site folds is open, but for mere code and the meaning of marks, which one page has open.
+    """
     body = copy.copy(chapter.body)
     for link in body.select("a[href]"):
         link["href"] = re.sub(r"^[\w.-]+\.xhtml#", "#", str(link["href"]))
     for folded in body.find_all("details"):
-        if "fold" in (folded.get("class") or ()):
+        code = folded.select_one("pre") and not folded.select_one("p, .highlight-none")
+        marks = "open" not in folded.attrs and folded.select_one("dl:has(.verdict)")
+        if code or marks:
             folded.decompose()
         else:
             folded["open"] = ""
