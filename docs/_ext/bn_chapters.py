@@ -16,17 +16,18 @@ from bs4 import BeautifulSoup, Tag
 
 from bn_tutorial.figures.style import INK
 
-#: What pages have for eyes on screens, mice and keyboards alone.
+#: What pages have for eyes on screens, mice and keyboards alone, or twice.
 UNREAD = (
     ".headerlink, script, style, .downloads, .figure-data, .made-with, .lab-images,"
-    " .sd-summary-state-marker, .sphx-glr-thumbnail-title, .sphx-glr-footer, .said, summary > .expanded"
+    " .sd-summary-state-marker, .sphx-glr-thumbnail-title, .sphx-glr-footer, .said, summary > .expanded,"
+    " section section .sphx-glr-thumbnails"  # cards once more, below a list that leads there
 )
 #: What needs a script, and the sentence that a book has in its place, once on each page.
 ALIVE = {
     "form.ask": "Here a box says whether your answer is right: on the site, with JavaScript.",
-    "div.interactive": "Here stands a figure that you can move: on the site, with JavaScript.",
     "#lab": "Here stands a lab in which two networks train before your eyes: on the site, with "
     "JavaScript. The text says what it shows.",
+    "div.interactive": "Here stands a figure that you can move: on the site, with JavaScript.",
     "#what-i-predicted": "Here stand the predictions that you made: on the site, with JavaScript.",
 }
 #: Attributes that serve scripts and the keyboard, or point to what is not in the book.
