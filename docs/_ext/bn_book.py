@@ -161,10 +161,10 @@ def _tree(chapters: Sequence[Chapter], href: str) -> list[dict[str, Any]]:
     top: list[dict[str, Any]] = []
     path = [top]
     for one in chapters:
-        entry = {"href": href.format(one.name), "title": one.title, "below": []}
+        below: list[dict[str, Any]] = []
         del path[one.depth + 1 :]
-        path[-1].append(entry)
-        path.append(entry["below"])
+        path[-1].append({"href": href.format(one.name), "title": one.title, "below": below})
+        path.append(below)
     return top
 
 

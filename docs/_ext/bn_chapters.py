@@ -101,10 +101,8 @@ def read(html: str, page: str, depth: int, site: str) -> Chapter:
                 element.replace_with(_note(sentence, f"{site}{page}.html" if site else ""))
     for element in body.select(UNREAD):
         element.decompose()
-    for words in body.select(
-        "summary > p.collapsed"
-    ):  # of hidden code; there is one for shown code
-        words.unwrap()
+    for shown in body.select("summary > p.collapsed"):  # of hidden code
+        shown.unwrap()
     for link in body.select(".sd-card > a.sd-stretched-link"):  # the title is the link
         title = link.find_previous_sibling("div")
         words = title.select_one(".sd-card-title") if isinstance(title, Tag) else None
@@ -114,11 +112,11 @@ def read(html: str, page: str, depth: int, site: str) -> Chapter:
     for heading in body.find_all(re.compile(r"h[1-6]")):
         heading["class"] = f"level-{heading.name[1]}"  # on its page: it looks the same in any depth
         heading.name = f"h{min(6, int(heading.name[1]) + depth)}"
-    heading = body.find(re.compile(r"h[1-6]"))
+    first = body.find(re.compile(r"h[1-6]"))
     for element in body.find_all(True):
         _mend(element, page)
-    body.name, body.attrs = "section", {"class": ["chapter"], "id": slug(page)}
-    return Chapter(page, depth, heading.get_text().strip() if heading else page, body)
+    body.name, body["class"], body["id"] = "section", "chapter", slug(page)
+    return Chapter(page, depth, first.get_text().strip() if first else page, body)
 
 
 def _note(sentence: str, address: str) -> Tag:
