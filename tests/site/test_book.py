@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import posixpath
 import re
 import shutil
@@ -16,7 +17,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from .conftest import SCRIPTS, Site
+from .conftest import ROOT, SCRIPTS, Site
 
 FOLDER, EPUB, PDF = "book", "bn_tutorial.epub", "bn_tutorial.pdf"
 XHTML, MATHML = "{http://www.w3.org/1999/xhtml}", "{http://www.w3.org/1998/Math/MathML}"
@@ -58,8 +59,8 @@ def pages(files: dict[str, bytes]) -> dict[str, ElementTree.Element]:
 @pytest.fixture(scope="module")
 def printed(folder: Path) -> list[str]:
     """Return the text of each sheet of the PDF."""
-    pypdf = pytest.importorskip("pypdf")
-    return [sheet.extract_text() for sheet in pypdf.PdfReader(folder / PDF).pages]
+    pdfium = pytest.importorskip("pypdfium2")
+    return [sheet.get_textpage().get_text_range() for sheet in pdfium.PdfDocument(folder / PDF)]
 
 
 def test_the_home_page_offers_the_book_if_the_site_has_one(site: Site) -> None:
@@ -198,3 +199,47 @@ def test_no_formula_is_printed_as_tex(printed: list[str]) -> None:
     for number, text in enumerate(printed, 1):
         assert "\\(" not in text, number
         assert "\\begin{" not in text, number
+
+
+CONF = f"""
+import sys
+sys.path.insert(0, {str(ROOT / "docs" / "_ext")!r})
+import bn_book
+def make(html, order, site, about):
+    (html / "book").mkdir()
+    for kind in bn_book.KINDS:
+        (html / "book" / f"bn_tutorial.{{kind}}").write_text(repr((order, site, about["sample"])))
+bn_book.make = make
+extensions = ["myst_parser", "bn_book"]
+html_baseurl, html_context = "https://example.org/bn/", {{"provenance": None, "computed": None}}
+html_theme_options, html_theme = {{}}, "basic"
+"""
+HOME_PAGE = """# Home
+
+```{book}
+```
+
+```{toctree}
+one/index
+reference
+```
+"""
+
+
+def test_a_site_offers_the_book_only_if_it_was_built_with_it(tmp_path: Path) -> None:
+    source, html = tmp_path / "docs", tmp_path / "html"
+    (source / "one").mkdir(parents=True)
+    texts = {"index": HOME_PAGE, "one/index": "# One", "reference": "# Left out"}
+    for name, text in texts.items():
+        (source / f"{name}.md").write_text(text)
+    (source / "conf.py").write_text(CONF)
+    for asked in ("", "1", ""):
+        command = [sys.executable, "-m", "sphinx", "-W", "-q", str(source), str(html)]
+        subprocess.run(command, check=True, env={**os.environ, "BN_TUTORIAL_BOOK": asked})
+        page = (html / "index.html").read_text()
+        for kind in ("epub", "pdf"):
+            file = html / "book" / f"bn_tutorial.{kind}"
+            assert file.exists() == bool(asked)
+            assert (f'href="book/bn_tutorial.{kind}"' in page) == bool(asked)
+            if asked:  # the address of such a site is not known
+                assert file.read_text() == "([('index', 0), ('one/index', 0)], '', False)"
