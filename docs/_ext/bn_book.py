@@ -8,6 +8,8 @@ pages anew through every extension, of XHTML that its raw HTML is not, and names
 from __future__ import annotations
 
 import datetime
+import importlib.util
+import logging
 import os
 import shutil
 import tempfile
@@ -25,7 +27,7 @@ from docutils import nodes
 from pygments.formatters import HtmlFormatter
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
-from sphinx.errors import ExtensionError
+from sphinx.errors import ConfigError, ExtensionError
 from sphinx.util.docutils import SphinxDirective
 
 VARIABLE, FOLDER, NAME = "BN_TUTORIAL_BOOK", "book", "bn_tutorial"
@@ -33,8 +35,8 @@ KINDS = ("epub", "pdf")
 #: Pages that are not in it, with all below them.
 LEFT_OUT = ("reference", "contributing/index")
 UNKNOWN = "https://example.org/"  # where a site stands whose address nobody has said
+NEEDED = ("playwright", "pikepdf")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-FOLDED = "The EPUB folds what the site folds; the PDF shows it, but for code."
 #: Writes into the contents on which pages chapters begin.
 _NUMBER = """numbers => {
   for (const link of document.querySelectorAll("#contents a"))
@@ -116,7 +118,7 @@ def make(html: Path, order: Sequence[tuple[str, int]], site: str, about: Mapping
     ]
     bn_chapters.connect(chapters, site)
     now = datetime.datetime.now(datetime.UTC)
-    about = {**about, "site": site, "built": now.strftime("%Y-%m-%d %H:%M UTC"), "left_out": FOLDED}
+    about = {**about, "site": site, "built": now.strftime("%Y-%m-%d %H:%M UTC")}
     with tempfile.TemporaryDirectory(dir=html.parent) as work:
         folder = Path(work)
         images = _illustrate(folder, html / "_images", chapters)
@@ -189,6 +191,7 @@ def _browser() -> Iterator[Any]:
 
 def _finish(pdf: Path, author: str) -> dict[str, int]:
     """Say in a PDF whose it is, and pack it; return the page on which each anchor stands."""
+    logging.getLogger("pikepdf").setLevel(logging.WARNING)  # it has a greeting
     import pikepdf
 
     with pikepdf.open(pdf, allow_overwriting_input=True) as book:
@@ -271,11 +274,25 @@ def _bind(
             book.write(folder / name, f"EPUB/{name}")
 
 
+def asked() -> bool:
+    """Return whether the environment asks for the book.
+
+    Raises
+    ------
+    ConfigError
+        If it does, and what makes it is not installed: better now than after an hour of training.
+    """
+    book = bool(os.environ.get(VARIABLE))
+    if book and not all(map(importlib.util.find_spec, NEEDED)):
+        raise ConfigError(
+            f"{VARIABLE} asks for a book, and {' or '.join(NEEDED)} is not installed: run `nox -s book`."
+        )
+    return book
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
-    app.add_config_value("book", bool(os.environ.get(VARIABLE)), "", bool)
+    app.add_config_value("book", asked(), "", bool)
     app.add_directive("book", Book)
     app.connect("env-get-outdated", changed)
-    app.connect(
-        "build-finished", write_book, priority=950
-    )  # of a whole site, which is noted before
+    app.connect("build-finished", write_book, priority=950)  # once a whole build was noted
     return {"parallel_read_safe": True, "parallel_write_safe": True}
