@@ -136,7 +136,7 @@ def violations(page: Page, scheme: Scheme, colours: bool) -> list[str]:
     Colours take most of the time. They do not depend on a window's width, but for what only a narrow
     one has, which is the theme's, and the same on every page.
     """
-    options: dict[str, Any] = {"preload": False}
+    options: dict[str, Any] = {"preload": False, "resultTypes": ["violations"]}
     if scheme == "dark":  # in which nothing else differs
         options["runOnly"] = {"type": "rule", "values": COLOURS}
     elif not colours:
