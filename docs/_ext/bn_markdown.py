@@ -14,7 +14,7 @@ from sphinx import addnodes
 from sphinx.application import Sphinx
 
 #: What pages have for eyes, mice and keyboards alone.
-UNREAD = "a.headerlink, script, style, button, input, noscript, .downloads, .figure-data, nav"
+UNREAD = "a.headerlink, script, style, form, button, input, noscript, .downloads, .figure-data, nav"
 SUMMARY = (
     "A tutorial on batch normalisation in which every figure, number and verdict was computed when "
     "the site was built. Verdicts follow from rules that were registered before the runs; each has "

@@ -32,7 +32,7 @@ def test_a_twin_keeps_formulas_code_tables_and_links(monkeypatch: pytest.MonkeyP
     <div class="math notranslate">\n\\[y = a_b\\]</div>
     <div class="highlight-ipython3"><div class="highlight"><pre><span>a_b</span> = 2\n</pre></div></div>
     <table><tr><th>a</th><th>b</th></tr><tr><td>1 | 2</td><td><code>x</code></td></tr></table>
-    <script>evil()</script>"""
+    <script>evil()</script><form class="ask"><p>evil?</p><p>It would be, if it were so.</p></form>"""
     text = extension("bn_markdown", monkeypatch).markdown(page)
     for part in (
         "# A title\n",
