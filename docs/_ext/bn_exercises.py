@@ -60,7 +60,8 @@ class _Ask(SphinxDirective):
     def form(self, inside: Sequence[nodes.Node], **told: Any) -> list[nodes.Node]:
         """Return the form of a question, with what its script must know."""
         name = f"ask-{self.env.new_serialno('ask') + 1}"
-        told |= {"kind": self.kind, "name": f"{self.env.docname}#{name}"}
+        # an answer is kept by its question, as other questions may come before it in another build
+        told |= {"kind": self.kind, "name": f"{self.env.docname} {self.kind}: {self.arguments[0]}"}
         question, messages = self.state.inline_text(self.arguments[0], self.lineno)
         data = html.escape(json.dumps(told), quote=True)
         begin = (
@@ -72,7 +73,7 @@ class _Ask(SphinxDirective):
             legend,
             *inside,
             *messages,
-            nodes.raw("", '<p class="said" role="status"></p></form>', format="html"),
+            nodes.raw("", '<div class="said" role="status"></div></form>', format="html"),
         ]
 
 
