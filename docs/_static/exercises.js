@@ -74,6 +74,8 @@
             if (way === "up") row.previousElementSibling?.before(row);
             else row.nextElementSibling?.after(row);
             button.focus();
+            const place = [...list.children].indexOf(row) + 1;
+            form.querySelector(".word").textContent = `${place} of ${rows.length}: ${name}`; // for who cannot see it
           });
           row.append(button);
         }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -141,6 +142,14 @@ def test_a_typical_mistake_is_named(page: Page, address: str) -> None:
     expect(first.locator(".reason:visible")).to_contain_text("divided by")
 
 
+def test_a_thing_that_moves_says_where_it_is(page: Page, address: str) -> None:
+    page.goto(address + "learn/algorithm.html")
+    form = page.locator("form.ask", has=page.locator("li"))
+    form.get_by_role("button", name="down").first.press("Enter")
+    expect(form.get_by_role("status")).to_contain_text(re.compile(r"^2 of 4: \w"))
+    expect(form.locator("li").nth(1).get_by_role("button", name="down")).to_be_focused()
+
+
 def test_without_a_script_there_are_no_forms(browser: Browser, address: str) -> None:
     with browser.new_context(java_script_enabled=False) as context:
         page = context.new_page()
@@ -165,5 +174,9 @@ def test_a_prediction_is_made_before_the_answer_is_seen(page: Page, address: str
     expect(page.locator(".predict")).to_contain_text("✓ Inside your range")
     page.get_by_role("link", name="All your predictions").click()
     expect(page.locator(".calibration")).to_contain_text("1 of 1 times")
+    other = "localStorage.getItem('bn-predictions').replace(/(\"measured\":)[^,]+/, '$19')"
+    page.evaluate(f"localStorage.setItem('bn-predictions', {other})")  # as another build measured
     page.locator("tbody a").click()
     expect(page.locator(".predict")).to_contain_text("✓ Inside your range")
+    page.get_by_role("link", name="All your predictions").click()
+    expect(page.locator(".calibration")).to_contain_text("1 of 1 times")
