@@ -14,12 +14,16 @@ from sphinx import addnodes
 from sphinx.application import Sphinx
 
 #: What pages have for eyes, mice and keyboards alone.
-UNREAD = "a.headerlink, script, style, form, button, input, noscript, .downloads, .figure-data, nav"
+UNREAD = (
+    "a.headerlink, script, style, form, button, input, noscript, .downloads, .figure-data, nav, "
+    "details.hide > summary"
+)
 SUMMARY = (
     "A tutorial on batch normalisation in which every figure, number and verdict was computed when "
     "the site was built. Verdicts follow from rules that were registered before the runs; each has "
     "an effect and an interval."
 )
+_LANGUAGES = {"ipython3": "python", "default": "", "none": "", "myst-ansi": ""}
 _PAGE = re.compile(r"(?!\w+:|//)([^#?]+)\.html((?:#.*)?)")
 _MATH = re.compile(r"\s*(?:\(([\d.]+)\)\s*)?\\([(\[])(.*)\\[)\]]\s*", re.DOTALL)
 
@@ -66,7 +70,7 @@ def _language(block: Tag) -> str:
         for name in parent.get("class") or ():
             if name.startswith("highlight-"):
                 language = name.removeprefix("highlight-").lower()
-                return {"ipython3": "python", "default": "", "none": ""}.get(language, language)
+                return _LANGUAGES.get(language, language)
     return ""
 
 
