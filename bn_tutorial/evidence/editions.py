@@ -58,8 +58,8 @@ def editions(folder: Path, reference: Path | None = None) -> list[Edition]:
     folder : Path
         Holds one of each release, named by its version; it need not exist.
     reference : Path, optional
-        The ledger of the reference build. It counts if it is younger than all releases: another one will
-        take its place, and what a release has changed should stay what it was.
+        The ledger of the reference build. It counts if it is younger than all releases: another
+        one will take its place, and what a release has changed should stay what it was.
     """
     found = [_read(path, path.stem) for path in folder.glob("*.json")]
     found.sort(key=lambda one: one.made.created)
