@@ -168,7 +168,7 @@ trial.judge(
 # Population statistics are also no free lunch: they cost a pass over some thousand images whenever
 # you want to test.
 #
-# **Exercise.** A shorter memory lags less. Predict what a momentum of 0.9 does to the dashed
+# **Go further.** A shorter memory lags less. Predict what a momentum of 0.9 does to the dashed
 # curve, then change one line: ``plain.but(norm="batch", norm_options={"momentum": 0.9})``.
 
 trial.record()

@@ -158,7 +158,7 @@ trial.judge(
 # pre-training and with shifts that nature made (abstract). In a convolution, every pixel of an image counts
 # for the statistics, so that fewer images do.
 #
-# **Exercise.** Predict what becomes of images of which half are dark and half are bright, if the
+# **Go further.** Predict what becomes of images of which half are dark and half are bright, if the
 # statistics are computed of both together, and of each half by itself.
 
 trial.record()

@@ -130,7 +130,7 @@ trial.judge(
 # that are twice as long compute nearly the same, with a quarter of the curvature in their own directions
 # (:ref:`sphx_glr_auto_examples_why_plot_34_scale_invariance.py`).
 #
-# **Exercise.** Predict what weight decay does to the sharpness with batch normalisation, then write
-# ``weight_decay=0.01``.
+# **Go further.** Predict what weight decay does to the sharpness with batch normalisation, then
+# write ``weight_decay=0.01``.
 
 trial.record()
