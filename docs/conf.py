@@ -59,6 +59,7 @@ extensions = [
     "bn_markdown",
     "bn_lab",
     "bn_theme",
+    "bn_light",
 ]
 # sphinx-gallery's notebooks are downloads, and the table is a part of a page
 exclude_patterns = ["_build", "_search", "**/*.ipynb", "scaling/measured.md"]
