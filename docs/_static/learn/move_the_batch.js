@@ -120,7 +120,10 @@ interactive.fill("move-figure", (data) => {
     };
     const dot = (type, value, height, r) => make("circle", { class: type, cx: at(value), cy: height, r });
     const dots = (values, height) =>
-      values.map((value, i) => dot(i === chosen ? "dot chosen" : "dot", value, height, 6));
+      values.flatMap((value, i) => [
+        dot(i === chosen ? "dot chosen" : "dot", value, height, 7),
+        make("text", { class: "number", x: at(value), y: height }, String(i + 1)),
+      ]);
     const beyond = [-1, 1].flatMap((side) => {
       const out = y.filter((value) => side * value > LIMIT).length; // what the axis has no room for
       const place = { class: "name", x: at(side * LIMIT), y: BOTTOM - 13, style: `text-anchor: ${side < 0 ? "start" : "end"}` };
@@ -136,7 +139,7 @@ interactive.fill("move-figure", (data) => {
       ...ruler.map((end, i) => line(`edge ${kind}`, end, image[i])),
       ...x.map((value, i) => line(i === chosen ? "path chosen" : "path", value, y[i])),
       ...dots(x, TOP), ...dots(y, BOTTOM),
-      ...outputsAtStart(kind).map((value) => dot("ring", value, BOTTOM, 7.5)),
+      ...outputsAtStart(kind).map((value) => dot("ring", value, BOTTOM, 9)),
       make("text", { x: at(x[chosen]), y: TOP + 20 }, `example ${chosen + 1}`),
       ...beyond,
     );
