@@ -26,6 +26,7 @@ LOADED = {
 }
 #: What runs before anything is painted.
 EARLY = ("predicting.js",)
+_HASHED = re.compile(r"\[R[0-9a-f]{12}-(\d+)\]")
 _VIEWPORT = re.compile(r'<meta name="viewport"[^>]*>\s*')
 
 
@@ -41,10 +42,11 @@ def copy_mathjax(app: Sphinx, exception: Exception | None) -> None:
 
 
 def finish_page(app: Sphinx, page: str, template: str, context: dict[str, Any], tree: Any) -> None:
-    """Load the styles and scripts of what a page has, and mend two things in its HTML.
+    """Load the styles and scripts of what a page has, and mend three things in its HTML.
 
-    It says once how wide it is, though docutils and the theme both say so; and the entries of a list
-    of references are its items, as far as screen readers are concerned.
+    It says once how wide it is, though docutils and the theme both say so; the entries of a list of
+    references are its items, as far as screen readers are concerned; and numpydoc's marks of references
+    are numbers in the text above them, too.
     """
     body = context.get("body", "")
     asked = [files for mark, files in LOADED.items() if mark in body]
@@ -55,8 +57,9 @@ def finish_page(app: Sphinx, page: str, template: str, context: dict[str, Any], 
             app.add_css_file(file)
         else:
             app.add_js_file(file, loading_method="" if file in EARLY else "defer")
-    context["body"] = body.replace('role="doc-biblioentry"', 'role="listitem"')
-    context["metatags"] = _VIEWPORT.sub("", context.get("metatags", ""))
+    body = body.replace('role="doc-biblioentry"', 'role="listitem"')
+    context["body"] = _HASHED.sub(r"[\1]", body)
+    context["metatags"] = _HASHED.sub(r"[\1]", _VIEWPORT.sub("", context.get("metatags", "")))
 
 
 def root_links(app: Sphinx, doctree: nodes.document, page: str) -> None:

@@ -45,7 +45,8 @@ some = trial.data.x_test[:4]
 fig, axes = plt.subplots(1, len(shifted.SHIFTS), figsize=(7.2, 1.9))
 for panel, kind in zip(axes, shifted.SHIFTS, strict=True):
     halves = np.split(shifted.shift(some, kind), 2)
-    panel.imshow(np.hstack([np.vstack(half) for half in halves]))
+    grid = np.hstack([np.vstack(half) for half in halves])
+    panel.imshow(grid, interpolation="none")
     panel.set(title=named[kind], xticks=[], yticks=[])
 fig.set_label(
     "Four test images five times: as they are, with noise, with less contrast, "

@@ -52,7 +52,7 @@ trial.train(
 # %%
 # The edge
 # --------
-# If the sharpness were what limits the rate, the network that stands higher rates should be the flatter one at
+# If the sharpness were what limits the rate, the network that bears higher rates should be the flatter one at
 # the same rate. If both go to the edge, it need not be.
 #
 # The dashed line is 2 ÷ rate. A curve above it is no error: the bound is that of a quadratic. The sharpness is that of the loss in training mode, with the batch's statistics
