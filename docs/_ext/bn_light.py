@@ -26,7 +26,9 @@ NAMES = (0, 13, 14)
 _GIVEN = re.compile(r"""\s(?:class|id)=["']([^"']*)["']""")
 _ASKED = re.compile(r"[.#](-?[A-Za-z_](?:[\w-]|\\.)*)")  # classes and ids of a selector
 _ARGUMENTS = re.compile(r"\([^()]*\)|\[[^\]]*\]")  # :is(...) and others, which are taken as used
-_VARIABLE = re.compile(r"(--[\w-]+)\s*:[^;{}]*(?:;|(?=\}))")
+_VARIABLE = re.compile(  # a definition, as far as its semicolon: texts and addresses have some, too
+    r"""(?<=[{;\s])(--[\w-]+)\s*:(?:"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|\([^()]*\)|[^;{}"'])*(?:;|(?=\}))"""
+)
 _ICON = re.compile(r"\\([EeFf][0-9A-Fa-f]{3})|([\ue000-\uf8ff])")
 
 

@@ -8,11 +8,12 @@ import pytest
 from .conftest import DOCS, Site
 
 bn_light = pytest.importorskip("bn_light", reason="it needs what builds the site")
+import pydata_sphinx_theme
 import tinycss2
 from fontTools.ttLib import TTFont
 
 OURS = sorted(path.relative_to(DOCS / "_static") for path in (DOCS / "_static").rglob("*.css"))
-ICON = re.compile(r'\.(fa-[a-z-]+)\s*\{\s*--fa:\s*"\\(\w+)"')
+ICON = re.compile(r'\.(fa-[a-z-]+)\{--fa:"(.)"')
 
 
 def selectors(style: str) -> set[str]:
@@ -38,7 +39,7 @@ def test_no_rule_of_ours_is_for_nothing(site: Site, sheet: Path) -> None:
 def test_what_no_page_uses_is_left_out() -> None:
     style = """
         .card:hover, .modal > .card { color: var(--a) }  .modal .x { color: red }
-        .shown .card:not(.gone) { --a: 1; --b: 2 }  @media print { #away { color: red } #top { top: 0 } }
+        .shown .card:not(.gone) { --a: 1; --b: url("data:x;y") ; --c: "a;}" }  @media print { #away { color: red } #top { top: 0 } }
         @media screen { .modal { color: red } }  /*! whose it is */
     """
     page, script = '<div id="top" class="a card">', "element.classList.add('shown')"
@@ -47,6 +48,33 @@ def test_what_no_page_uses_is_left_out() -> None:
         ".card:hover{color: var(--a)} .shown .card:not(.gone){--a: 1; } "
         "@media print {#top{top: 0} } /*! whose it is */"
     )
+
+
+def defined(style: str) -> set[str]:
+    """Return the variables that a style sheet defines, as a browser reads it."""
+    found: set[str] = set()
+    for rule in tinycss2.parse_stylesheet(style, True, True):
+        assert rule.type != "error", rule.message
+        inside = (
+            tinycss2.parse_rule_list(rule.content or [], True, True)
+            if rule.type == "at-rule"
+            else [rule]
+        )
+        for one in inside:
+            if one.type == "qualified-rule":
+                told = tinycss2.parse_blocks_contents(one.content, True, True)
+                found |= {name for d in told if (name := getattr(d, "name", "")).startswith("--")}
+    return found
+
+
+def test_no_variable_of_the_theme_is_missed(site: Site) -> None:
+    sheet = Path("static", "styles", "pydata-sphinx-theme.css")
+    theme = Path(pydata_sphinx_theme.__file__).parent / "theme" / "pydata_sphinx_theme"
+    style = (site.html / "_static" / sheet.relative_to("static")).read_text()
+    used = set(re.findall(r"var\((--pst-[\w-]+)", style))
+    assert len(style) < 150_000
+    assert len(used) > 50
+    assert used & defined((theme / sheet).read_text()) - defined(style) == set()
 
 
 def test_the_icons_that_are_shown_are_there(site: Site) -> None:
@@ -64,7 +92,7 @@ def test_the_icons_that_are_shown_are_there(site: Site) -> None:
     assert file.stat().st_size < 10_000
     with TTFont(file) as font:
         there = set(font.getBestCmap())
-    assert {name for name in shown if int(known[name], 16) not in there} == set()
+    assert {name for name in shown if ord(known[name]) not in there} == set()
 
 
 def test_a_page_says_once_how_wide_it_is(site: Site) -> None:
