@@ -29,7 +29,8 @@ model = keras.Sequential(
         keras.layers.Dense(10, activation="softmax"),
     ]
 )
-model.summary(line_length=72)
+for layer in model.layers:
+    print(f"{type(layer).__name__:20}{layer.count_params():9,} parameters")
 
 # %%
 # From here on a *recipe* stands for the network and for how it is trained. Its defaults are the

@@ -31,7 +31,8 @@ model = keras.Sequential(
         keras.layers.Dense(10, activation="softmax"),
     ]
 )
-model.summary(line_length=72)
+for layer in model.layers:
+    print(f"{type(layer).__name__:20}{layer.count_params():9,} parameters")
 
 # %%
 # In a recipe that is one word. The seeds are shared, so both networks begin with the same weights

@@ -119,10 +119,11 @@ interactive.fill("move-figure", (data) => {
       return make("rect", { class: `ruler ${kind}`, x: at(from), width, y: height - 8, height: 16 });
     };
     const dot = (type, value, height, r) => make("circle", { class: type, cx: at(value), cy: height, r });
+    const order = [...data.x.keys()].sort((i, j) => (i === chosen) - (j === chosen)); // it lies on top
     const dots = (values, height) =>
-      values.flatMap((value, i) => [
-        dot(i === chosen ? "dot chosen" : "dot", value, height, 7),
-        make("text", { class: "number", x: at(value), y: height }, String(i + 1)),
+      order.flatMap((i) => [
+        dot(i === chosen ? "dot chosen" : "dot", values[i], height, 7),
+        make("text", { class: "number", x: at(values[i]), y: height }, String(i + 1)),
       ]);
     const beyond = [-1, 1].flatMap((side) => {
       const out = y.filter((value) => side * value > LIMIT).length; // what the axis has no room for

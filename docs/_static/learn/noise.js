@@ -68,7 +68,7 @@ interactive.fill("noise-figure", (data) => {
         ...[-1, 1].map((side) => rule(m < data.holds[name] ? "law early" : "law", truth + side * law[name])),
       );
       const early = m < data.holds[name] ? ` (from ${data.holds[name]} on)` : "";
-      say(numbers, `average ${format(mean)}\nscatter ${format(Math.sqrt(variance), 3)}, law ${format(law[name], 3)}${early}`);
+      say(numbers, `average ${format(mean)}\nscatter ${format(Math.sqrt(variance), 3)}\nlaw ${format(law[name], 3)}${early}`);
     }
   }
 
