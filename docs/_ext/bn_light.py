@@ -1,8 +1,9 @@
-"""What pages need not load: rules of styles that no page uses, and icons that none shows.
+"""What pages need not load: rules that no page uses, icons that none shows, numbers that lie elsewhere.
 
 The theme brings all of Bootstrap and of Font Awesome along, of which the site uses a small part. Its
 files stay what they are; their copies beside the finished pages lose what no page asks for. Sphinx
-copies them anew in every build.
+copies them anew in every build. A figure's numbers are linked below it, as a file, so that its copy
+need not carry them, too.
 """
 
 from __future__ import annotations
@@ -29,11 +30,12 @@ _ARGUMENTS = re.compile(r"\([^()]*\)|\[[^\]]*\]")  # :is(...) and others, which 
 _VARIABLE = re.compile(  # a definition, as far as its semicolon: texts and addresses have some, too
     r"""(?<=[{;\s])(--[\w-]+)\s*:(?:"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|\([^()]*\)|[^;{}"'])*(?:;|(?=\}))"""
 )
+_NUMBERS = re.compile(r'<metadata id="data">.*?</metadata>', re.DOTALL)
 _ICON = re.compile(r"\\([EeFf][0-9A-Fa-f]{3})|([\ue000-\uf8ff])")
 
 
 def lighten(app: Sphinx, exception: Exception | None) -> None:
-    """Lighten the style sheets and the icons' fonts beside the pages, once all are written."""
+    """Lighten style sheets, icons' fonts and figures beside the pages, once all are written."""
     if exception is not None or app.builder.format != "html":
         return
     static = Path(app.outdir, "_static")
@@ -48,6 +50,10 @@ def lighten(app: Sphinx, exception: Exception | None) -> None:
     icons = {int(escaped, 16) if escaped else ord(sign) for escaped, sign in shown}
     for font in static.glob("vendor/fontawesome/webfonts/*.woff2"):
         font.write_bytes(with_icons(font.read_bytes(), icons))
+    for figure in Path(app.outdir, "_images").glob("*.svg"):
+        drawing = figure.read_text("utf-8")
+        if (light := _NUMBERS.sub("", drawing)) != drawing:
+            figure.write_text(light, "utf-8")
 
 
 def without_unused(styles: list[str], pages: list[str], scripts: list[str]) -> list[str]:

@@ -95,6 +95,12 @@ def test_the_icons_that_are_shown_are_there(site: Site) -> None:
     assert {name for name in shown if ord(known[name]) not in there} == set()
 
 
+def test_figures_do_not_carry_the_numbers_that_are_linked_below_them(site: Site) -> None:
+    figures = {path: path.read_text() for path in (site.html / "_images").glob("*.svg")}
+    assert len(figures) >= 50
+    assert [path.name for path, text in figures.items() if '<metadata id="data">' in text] == []
+
+
 def test_a_page_says_once_how_wide_it_is(site: Site) -> None:
     for name, page in site.pages.items():
         assert len(page.select("meta[name=viewport]")) == 1, name
