@@ -180,3 +180,30 @@ def test_a_prediction_is_made_before_the_answer_is_seen(page: Page, address: str
     expect(page.locator(".predict")).to_contain_text("✓ Inside your range")
     page.get_by_role("link", name="All your predictions").click()
     expect(page.locator(".calibration")).to_contain_text("1 of 1 times")
+
+
+def test_what_is_to_be_predicted_is_hidden_before_the_page_is_painted(
+    page: Page, address: str
+) -> None:
+    page.goto(address + EXPERIMENT)
+    page.get_by_role("button", name="Predict first").click()
+    page.route("**/predictions.js*", lambda route: route.abort())  # as if it came late
+    page.reload()
+    expect(page.locator("h1")).to_be_visible()
+    expect(page.locator(".answer")).to_be_hidden()
+
+
+@pytest.mark.parametrize("name", ["learn/exercises.html", EXPERIMENT])
+def test_what_readers_press_and_fill_in_looks_like_the_site(
+    page: Page, address: str, name: str
+) -> None:
+    page.goto(address + name)
+    if name == EXPERIMENT:
+        page.get_by_role("button", name="Predict first").click()
+    looks = page.eval_on_selector_all(
+        ":is(.ask, .predict, .predicted, .tally) :is(button, input:not([type='radio'], [type='checkbox']))",
+        """found => found.map(one => getComputedStyle(one)).map(look =>
+        [look.fontFamily === getComputedStyle(document.body).fontFamily, parseFloat(look.borderRadius) > 2])""",
+    )
+    assert looks
+    assert all(all(one) for one in looks)
