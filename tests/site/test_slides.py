@@ -13,7 +13,7 @@ PAGE, PLAN = "learn/slides.html", "learn/lecture.html"
 SOURCE = WRITTEN[PAGE]
 #: What may hold a digit: cells, options, roles, formulas, the names of figures.
 NO_PROSE = re.compile(
-    r"(?ms)\A---.*?^---$|^```\{code-cell\}.*?^```$|^```\{shown\}.*?$|^:\w+: \d+$|^---$.*?^---$"
+    r"(?ms)\A---.*?^---$|^```\{code-cell\}.*?^```$|^```\{(?:slide|shown)\}.*?$|^:\w+: \d+$|^---$.*?^---$"
     r"|\{[\w:]+\}`[^`]*`|\$\$.*?\$\$|\$[^$\n]+\$|^:::+$"
 )
 
