@@ -150,7 +150,7 @@ def finish_slides(app: Sphinx, doctree: nodes.document) -> None:
         section["classes"] += mark["makes"]
         section.append(mark["foot"])
         told = {name: mark[name] for name in ("page", "minutes", "ask")}
-        title = section.next_node(nodes.title).astext()
+        title = next(section.findall(nodes.title)).astext()
         app.env.metadata[app.env.docname]["slides"].append(
             told | {"title": title, "id": section["ids"][0]}
         )
@@ -161,8 +161,8 @@ def complete(app: Sphinx, doctree: nodes.document, docname: str) -> None:
     """Put figures of other pages and tables of slides in their places."""
     for place in list(doctree.findall(borrowed)):
         place.replace_self(_borrow(app, place, docname))
-    for place in list(doctree.findall(plan)):
-        place.replace_self(_table(app, place["name"], docname))
+    for table in list(doctree.findall(plan)):
+        table.replace_self(_table(app, table["name"], docname))
 
 
 def _borrow(app: Sphinx, place: borrowed, docname: str) -> list[nodes.Node]:

@@ -35,6 +35,17 @@
   }
   choice.addEventListener("change", () => choose(choice.value));
 
+  // --- how a slide is laid out: beside a figure that is not wide there is room for its text
+  for (const figure of document.querySelectorAll("section.slide .figure-box img")) {
+    const fit = () => {
+      const slide = figure.closest("section.slide");
+      const told = slide.querySelector(":scope > :is(p, ul):not(.slide-ask, .slide-foot, .figure-data)");
+      slide.classList.toggle("beside", Boolean(told) && figure.naturalWidth < 1.7 * figure.naturalHeight);
+    };
+    if (figure.complete) fit();
+    else figure.addEventListener("load", fit);
+  }
+
   // --- one by one
   const number = make("span", {});
   function go(to, { veil = false } = {}) {
