@@ -21,7 +21,7 @@
 
   // --- which slides
   const count = make("span", { class: "count", role: "status" });
-  const choice = make("select", {}, ...Object.entries(plans).map(([value, text]) => make("option", { value }, text)));
+  const choice = make("select", { id: "which-slides" }, ...Object.entries(plans).map(([value, text]) => make("option", { value }, text)));
   function choose(plan) {
     const here = shown[now];
     shown = every.filter((slide) => plan === "all" || slide.classList.contains(`in-${plan}`));
@@ -40,11 +40,21 @@
     const fit = () => {
       const slide = figure.closest("section.slide");
       const told = slide.querySelector(":scope > :is(p, ul):not(.slide-ask, .slide-foot, .figure-data)");
-      slide.classList.toggle("beside", Boolean(told) && figure.naturalWidth < 1.7 * figure.naturalHeight);
+      slide.classList.toggle("beside", Boolean(told) && figure.naturalWidth < 1.9 * figure.naturalHeight);
     };
     if (figure.complete) fit();
     else figure.addEventListener("load", fit);
   }
+
+  /** Let a slide's words be smaller, if they would not all be seen; on a phone one scrolls instead. */
+  function shrink() {
+    const slide = shown[now];
+    for (let fit = 1; fit > 0.6; fit -= 0.05) {
+      slide.style.setProperty("--fit", fit);
+      if (innerWidth <= 700 || slide.scrollHeight <= slide.clientHeight) return;
+    }
+  }
+  addEventListener("resize", () => { if (presenting()) shrink(); });
 
   // --- one by one
   const number = make("span", {});
@@ -54,6 +64,7 @@
     const slide = shown[now], title = slide.querySelector("h2");
     slide.classList.add("now");
     slide.classList.toggle("veiled", veil && slide.classList.contains("predict"));
+    shrink();
     slide.scrollTop = 0;
     number.textContent = `${now + 1} / ${shown.length}`;
     history.replaceState(null, "", `#${slide.id}`);
@@ -95,6 +106,7 @@
     const open = root.classList.toggle("with-notes");
     for (const one of details) one.open = open;
     showing.setAttribute("aria-pressed", open);
+    if (presenting()) shrink();
   }
 
   document.addEventListener("fullscreenchange", () => { if (!document.fullscreenElement && presenting()) stop(); });
@@ -128,7 +140,7 @@
   const wall = make("div", { class: "on-the-wall", role: "group", "aria-label": "Slides" },
     button("‹", "Back", back), number, button("›", "On", next), button("×", "Leave", stop));
   place.append(
-    make("label", {}, "Show", choice), button("Present", "", start), button("Notes in a second window", "", speaker),
+    make("label", { for: choice.id }, "Show"), choice, button("Present", "", start), button("Notes in a second window", "", speaker),
     showing, button("Print, or save as PDF", "", () => print()), count);
   document.body.append(wall);
   const asked = () => {
