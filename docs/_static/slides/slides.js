@@ -40,7 +40,7 @@
     const fit = () => {
       const slide = figure.closest("section.slide");
       const told = slide.querySelector(":scope > :is(p, ul):not(.slide-ask, .slide-foot, .figure-data)");
-      slide.classList.toggle("beside", Boolean(told) && figure.naturalWidth < 1.9 * figure.naturalHeight);
+      slide.classList.toggle("beside", Boolean(told) && figure.naturalWidth < 1.7 * figure.naturalHeight);
     };
     if (figure.complete) fit();
     else figure.addEventListener("load", fit);
@@ -137,7 +137,7 @@
 
   const showing = button("Notes", "", notes);
   showing.setAttribute("aria-pressed", "false");
-  const wall = make("div", { class: "on-the-wall", role: "group", "aria-label": "Slides" },
+  const wall = make("nav", { class: "on-the-wall", "aria-label": "Slides" },
     button("‹", "Back", back), number, button("›", "On", next), button("×", "Leave", stop));
   place.append(
     make("label", { for: choice.id }, "Show"), choice, button("Present", "", start), button("Notes in a second window", "", speaker),
