@@ -58,6 +58,7 @@ extensions = [
     "bn_improve",
     "bn_markdown",
     "bn_lab",
+    "bn_slides",
     "bn_theme",
     "bn_light",
 ]

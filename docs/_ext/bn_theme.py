@@ -23,6 +23,7 @@ LOADED = {
     "data-predict=": _PREDICTED,
     'id="what-i-predicted"': _PREDICTED,
     'class="interactive" id="lab"': tuple(f"lab/{name}" for name in _LAB),
+    '<div class="deck"': ("slides/slides.css", "slides/slides.js"),
 }
 #: What runs before anything is painted.
 EARLY = ("predicting.js",)
