@@ -3,7 +3,7 @@
 # /// script
 # dependencies = ["nox[uv]>=2025.2.9"]
 # ///
-"""Sessions: docs, tests, lint, site, replicate, release, bench. `python -m nox -s docs` builds the site."""
+"""Sessions: docs, book, tests, lint, site, replicate, release, bench. `python -m nox -s docs` builds the site."""
 
 import argparse
 import os
@@ -83,6 +83,29 @@ def build(session: nox.Session, html: Path, env: dict[str, str]) -> None:
     session.run("sphinx-build", "-W", "-n", "-q", *two, "-d", trees, "docs", str(html), env=env)
 
 
+def build_here(
+    session: nox.Session, options: argparse.Namespace, rest: list[str], **more: str
+) -> dict[str, str]:
+    """Build the site as the options say; return the variables that the build was given."""
+    if rest:
+        session.error(f"nox -s {session.name} does not know {' '.join(rest)}.")
+    env = {"BN_TUTORIAL_PROFILE": options.profile, **more}
+    if options.runs:
+        session.run("bn-tutorial", "runs", "--fetch", options.runs)
+        env["BN_TUTORIAL_FETCHED"] = "first"
+    elif options.retrain:
+        env["BN_TUTORIAL_FETCHED"] = "never"
+    build(session, HTML, env)
+    session.log(f"The site is ready: open {HTML / 'index.html'}")
+    return env
+
+
+def install_browser(session: nox.Session) -> None:
+    """Fetch Chromium, unless the machine has one."""
+    if not any(map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))):
+        session.run("playwright", "install", "chromium")
+
+
 @nox.session
 def docs(session: nox.Session) -> None:
     """Train what is missing and build the site.
@@ -91,17 +114,8 @@ def docs(session: nox.Session) -> None:
     [--runs ADDRESS: use the runs that a built site publishes | --retrain: use no fetched runs]
     """
     options, rest = chosen(session, "--serve", runs=True)
-    if rest:
-        session.error(f"nox -s docs does not know {' '.join(rest)}.")
-    env = {"BN_TUTORIAL_PROFILE": options.profile}
     install(session, "docs", *["serve"] * options.serve)
-    if options.runs:
-        session.run("bn-tutorial", "runs", "--fetch", options.runs)
-        env["BN_TUTORIAL_FETCHED"] = "first"
-    elif options.retrain:
-        env["BN_TUTORIAL_FETCHED"] = "never"
-    build(session, HTML, env)
-    session.log(f"The site is ready: open {HTML / 'index.html'}")
+    env = build_here(session, options, rest)
     if options.serve:
         generated = [f"--ignore={folder}/*" for folder in ("*/auto_examples", "*/gen_modules")]
         env["BN_TUTORIAL_SERVE"] = "1"
@@ -110,8 +124,21 @@ def docs(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def book(session: nox.Session) -> None:
+    """Build the site, and the book of it that its home page then offers: an EPUB and a PDF.
+
+    [-- --profile smoke|standard|full] [--runs ADDRESS | --retrain, as for docs]
+    """
+    options, rest = chosen(session, runs=True)
+    install(session, "docs", "book")
+    install_browser(session)
+    build_here(session, options, rest, BN_TUTORIAL_BOOK="1")
+    session.log(f"The book is ready: {HTML / 'book'}")
+
+
+@nox.session(default=False)
 def site(session: nox.Session) -> None:
-    """Build the site for this machine's own address and check it, downloads and all, in a browser.
+    """Build the site for this machine's own address, with its book, and check it in a browser.
 
     [-- --profile smoke|standard|full] [--no-browser] [pytest's arguments]
     """
@@ -122,12 +149,13 @@ def site(session: nox.Session) -> None:
         "BN_TUTORIAL_SITE": str(Path("docs/_build/site").absolute()),
     }
     install(session, "docs", "site")
-    build(session, Path(env["BN_TUTORIAL_SITE"]), env)
     checks = ["tests/site", "tests/browser"]
     if options.no_browser:
         checks[1] += "/test_downloads.py"
-    elif not any(map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))):
-        session.run("playwright", "install", "chromium")
+    else:
+        install_browser(session)
+        env["BN_TUTORIAL_BOOK"] = "1"
+    build(session, Path(env["BN_TUTORIAL_SITE"]), env)
     if not options.no_browser and shutil.which("npm") and shutil.which("java"):
         tools = session.create_tmp()
         session.run("npm", "install", "--silent", "--prefix", tools, "vnu-jar@26", external=True)

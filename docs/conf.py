@@ -61,6 +61,7 @@ extensions = [
     "bn_slides",
     "bn_theme",
     "bn_light",
+    "bn_book",
 ]
 # sphinx-gallery's notebooks are downloads, and the table is a part of a page
 exclude_patterns = ["_build", "_search", "**/*.ipynb", "scaling/measured.md"]
