@@ -67,10 +67,14 @@ def without_unused(styles: list[str], pages: list[str], scripts: list[str]) -> l
     kept = ["".join(_used(tinycss2.parse_stylesheet(style), known)) for style in styles]
     while True:  # a variable may be used by another one alone
         used = known | {*re.findall(r"var\(\s*(--[\w-]+)", "".join(kept))}
-        fewer = [_VARIABLE.sub(lambda one, used=used: one[0] * (one[1] in used), s) for s in kept]
+        fewer = [_with_variables(style, used) for style in kept]
         if fewer == kept:
             return kept
         kept = fewer
+
+
+def _with_variables(style: str, used: set[str]) -> str:
+    return _VARIABLE.sub(lambda one: one[0] if one[1] in used else "", style)
 
 
 def _used(rules: Sequence[Any], known: set[str]) -> Iterator[str]:
