@@ -67,14 +67,13 @@ def without_unused(styles: list[str], pages: list[str], scripts: list[str]) -> l
     kept = ["".join(_used(tinycss2.parse_stylesheet(style), known)) for style in styles]
     while True:  # a variable may be used by another one alone
         used = known | {*re.findall(r"var\(\s*(--[\w-]+)", "".join(kept))}
-        fewer = [_defining(style, used) for style in kept]
+        fewer = [_with_variables(style, used) for style in kept]
         if fewer == kept:
             return kept
         kept = fewer
 
 
-def _defining(style: str, used: set[str]) -> str:
-    """Return a style without the definitions of variables that nothing uses."""
+def _with_variables(style: str, used: set[str]) -> str:
     return _VARIABLE.sub(lambda one: one[0] if one[1] in used else "", style)
 
 

@@ -1,7 +1,9 @@
 """Pages load little: styles that are used, icons that are shown, and each word about itself once."""
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,16 +18,27 @@ OURS = sorted(path.relative_to(DOCS / "_static") for path in (DOCS / "_static").
 ICON = re.compile(r'\.(fa-[a-z-]+)\{--fa:"(.)"')
 
 
+def rules(style: str) -> Iterator[Any]:
+    """Yield the rules of a style sheet as a browser reads it, those of media queries too."""
+    for rule in tinycss2.parse_stylesheet(style, True, True):
+        assert rule.type != "error", rule.message
+        if rule.type == "qualified-rule":
+            yield rule
+        elif rule.type == "at-rule" and rule.lower_at_keyword == "media":
+            yield from tinycss2.parse_rule_list(rule.content, True, True)
+
+
 def selectors(style: str) -> set[str]:
-    """Return all selectors of a style sheet, those of media queries too."""
-    found: set[str] = set()
-    for rule in tinycss2.parse_stylesheet(style, skip_comments=True, skip_whitespace=True):
-        inside = [rule]
-        if rule.type == "at-rule":
-            inside = tinycss2.parse_rule_list(rule.content, True, True)
-        for one in inside:
-            found |= {" ".join(text.split()) for text in bn_light.selectors(one.prelude)}
-    return found
+    """Return all selectors of a style sheet."""
+    found = (text for rule in rules(style) for text in bn_light.selectors(rule.prelude))
+    return {" ".join(text.split()) for text in found}
+
+
+def defined(style: str) -> set[str]:
+    """Return the variables that a style sheet defines."""
+    told = (tinycss2.parse_blocks_contents(rule.content, True, True) for rule in rules(style))
+    names = {getattr(one, "name", "") for inside in told for one in inside}
+    return {name for name in names if name.startswith("--")}
 
 
 @pytest.mark.parametrize("sheet", OURS, ids=str)
@@ -48,23 +61,6 @@ def test_what_no_page_uses_is_left_out() -> None:
         ".card:hover{color: var(--a)} .shown .card:not(.gone){--a: 1; } "
         "@media print {#top{top: 0} } /*! whose it is */"
     )
-
-
-def defined(style: str) -> set[str]:
-    """Return the variables that a style sheet defines, as a browser reads it."""
-    found: set[str] = set()
-    for rule in tinycss2.parse_stylesheet(style, True, True):
-        assert rule.type != "error", rule.message
-        inside = (
-            tinycss2.parse_rule_list(rule.content or [], True, True)
-            if rule.type == "at-rule"
-            else [rule]
-        )
-        for one in inside:
-            if one.type == "qualified-rule":
-                told = tinycss2.parse_blocks_contents(one.content, True, True)
-                found |= {name for d in told if (name := getattr(d, "name", "")).startswith("--")}
-    return found
 
 
 def test_no_variable_of_the_theme_is_missed(site: Site) -> None:
