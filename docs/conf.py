@@ -58,7 +58,9 @@ extensions = [
     "bn_improve",
     "bn_markdown",
     "bn_lab",
+    "bn_slides",
     "bn_theme",
+    "bn_light",
     "bn_book",
 ]
 # sphinx-gallery's notebooks are downloads, and the table is a part of a page
@@ -119,6 +121,7 @@ nb_execution_raise_on_error, nb_execution_timeout = True, 1800
 
 # --- the reference
 autosummary_generate = False  # nothing to list; looking for it would import TensorFlow
+autodoc_preserve_defaults = True  # as they are written
 autodoc_typehints = "none"  # numpydoc's docstrings carry the types
 numpydoc_show_class_members = False
 

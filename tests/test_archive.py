@@ -309,8 +309,10 @@ REFUSED: dict[str, tuple[Change, str]] = {
     "seed": (of_a_run(lambda run: run.update(seed=7), rename=False), "not the run that its name"),
     "recipe": (of_a_run(lambda run: run["recipe"].update(width=-1), rename=False), "width=-1"),
     "boolean": (of_a_run(lambda run: run["history"].update(loss=[True])), "what is no number"),
+    "vast": (of_a_run(lambda run: run["history"].update(loss=[10**400])), "what is no number"),
     "empty": (of_a_run(lambda run: run["history"].update(loss=[])), "no losses"),
     "markup": (of_a_run(lambda run: run["provenance"].update(device="<b>")), "not a text"),
+    "cores": (of_a_run(lambda run: run["provenance"].update(cores="<b>")), "not that of one run"),
     "claim": (of_a_run(lambda run: run["provenance"].update(fetched="x")), "to have been fetched"),
     "field": (of_a_run(lambda run: run["provenance"].update(more=1)), "more"),
     "run's format": (of_a_run(lambda run: run.update(format=1)), "another format"),
@@ -380,7 +382,7 @@ def address(packed: Path) -> Iterator[str]:
 
 def test_an_archive_comes_from_a_site_its_file_or_its_folder(address: str, packed: Path) -> None:
     found = download.opened(str(packed))
-    for where in ("", "/", "/index.html", "/runs.zip"):
+    for where in ("", "/", "/index.html", "/index.html#top", "/?from=mail", "/runs.zip"):
         assert download.opened(address + where) == found
     assert download.opened(str(packed.parent)) == found
 
@@ -388,7 +390,7 @@ def test_an_archive_comes_from_a_site_its_file_or_its_folder(address: str, packe
 def test_what_cannot_be_fetched_is_told_in_one_sentence(
     address: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    for where in (f"{address}/elsewhere", "http://127.0.0.1:9/runs.zip", "http://"):
+    for where in (f"{address}/elsewhere", "http://127.0.0.1:9/runs.zip", "http://", "http://[::1"):
         with pytest.raises(ArchiveError, match=r"cannot be fetched .* check the address"):
             download.opened(where)
     with pytest.raises(ArchiveError, match="there is no "):
@@ -396,3 +398,5 @@ def test_what_cannot_be_fetched_is_told_in_one_sentence(
     monkeypatch.setattr(archive, "MOST_BYTES", 100)
     with pytest.raises(ArchiveError, match="larger than"):
         download.opened(address)
+    monkeypatch.setattr(archive, "MOST_BYTES", 1 << 16)  # a chunk, which holds all of it
+    assert download.opened(address).runs

@@ -66,10 +66,14 @@ def test_editions_stand_in_the_order_in_which_they_were_built(folder: Path) -> N
     assert editions.editions(folder / "nowhere") == []
 
 
-def test_the_reference_counts_if_it_is_no_release(folder: Path, tmp_path: Path) -> None:
+def test_the_reference_counts_if_it_is_younger_than_all_releases(
+    folder: Path, tmp_path: Path
+) -> None:
     reference = tmp_path / "reference.json"
     reference.write_bytes((folder / "0.3.0.json").read_bytes())
     assert len(editions.editions(folder, reference)) == 3
+    reference.write_text(json.dumps(ledger(2, "3.13", big="contradicted")))
+    assert editions.editions(folder, reference) == editions.editions(folder)
     reference.write_text(json.dumps(ledger(4, big="supported")))
     assert editions.editions(folder, reference)[-1].name == "reference"
 
@@ -110,6 +114,7 @@ def test_a_release_keeps_the_ledger_of_the_built_site(folder: Path, tmp_path: Pa
     [
         ({"commit": "abc-dirty"}, "commit all"),
         ({"commit": "unknown commit"}, "commit all"),
+        ({"commit": None}, "commit all"),
         ({"data": {"digest": "0", "source": "sample", "sample": True}}, "judges nothing"),
         ({"more": 1}, "is no ledger"),
     ],

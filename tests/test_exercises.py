@@ -48,6 +48,8 @@ def test_an_exercise_with_an_answer_answers_back(page: str) -> None:
     text = PAGE.with_stem(page).read_text("utf-8")
     parts = text.split(":::{dropdown} Answer\n")
     assert all(re.search(r"(?m)^:::\{(number|choice|order)\} ", part) for part in parts[:-1])
+    questions = re.findall(r"(?m)^:::\{(?:number|choice|order)\} .*$", text)
+    assert len(set(questions)) == len(questions)  # a browser keeps answers by these
     asked = set(re.findall(r"(?m)^(?::is:|is:) (\w+)$|^  (\w+) \|", text))
     cells = "".join(re.findall(r"(?ms)^```\{code-cell\} ipython3\n(.*?)^```$", text))
     calls = "\n".join(re.findall(r"(?s)answers\((.*?)\n?\)\n", cells))

@@ -117,7 +117,7 @@ def test_a_figure_carries_its_numbers(axes: Axes) -> None:
     assert header == "panel,line,kind,series,x,y"  # the axes have no labels
     assert rows == ["panel 1,1,line,batch norm,1.0,0.5", "panel 1,1,line,batch norm,2.0,0.25"]
     with pytest.raises(ValueError, match="carries no data"):
-        read_data("<svg></svg>")
+        read_data(to_svg(figure, numbers=False))
 
 
 def test_an_interactive_figure_hands_its_numbers_to_the_page(

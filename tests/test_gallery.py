@@ -47,7 +47,7 @@ def test_a_script_is_an_experiment_from_its_question_to_its_record(script: Path)
         "trial.train(",
         "trial.judge(",
         "What this does *not* show",
-        "**Exercise.**",
+        "**Go further.**",
         "trial.record(",
     ]
     places = [text.index(part) for part in order]

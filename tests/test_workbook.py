@@ -147,6 +147,7 @@ MISTAKES: list[tuple[str, Mapping[str, str], str]] = [
     ("distance", {"x.var(axes)": "np.asarray(layer.moving_variance)"}, "root of the moving variance"),
     ("recalibrate", {"layer.input)": "layer.output)"}, "outputs are measured"),
     ("recalibrate", {"x.var(": "x.std("}, "the standard deviation is stored"),
+    ("recalibrate", {"x.var(axis=(0, 1, 2)": "x.var(axis=(0, 1, 2), ddof=1"}, "divided by m − 1"),
     ("recalibrate", {
         "    for layer": "    old = keras.models.clone_model(model)\n    old.set_weights(model.get_weights())\n    for twin, layer",
         "in model.layers": "in zip(old.layers, model.layers)",

@@ -86,6 +86,7 @@ RECALIBRATE = {
     "layers one after another)",
     "outputs": "a layer's outputs are measured (its statistics are those of its inputs)",
     "deviation": "the standard deviation is stored (a moving variance is a variance)",
+    "unbiased": SCALE["unbiased"],
 }
 FOLD = {
     **{name: said for name, said in SCALE.items() if name != "unbiased"},
@@ -255,7 +256,7 @@ def recalibrate(model: Any, images: Array, wrong: Wrong = ()) -> tuple[Array, ..
             for norm in normalisers(model):
                 measured = norm.output if "outputs" in wrong else norm.input
                 x = np.asarray(keras.Model(model.inputs[0], measured)(images), float)
-                mean, variance = (one.ravel() for one in moments(x, (0, 1, 2), ()))
+                mean, variance = (one.ravel() for one in moments(x, (0, 1, 2), wrong))
                 new.append((mean, np.sqrt(variance) if "deviation" in wrong else variance))
                 if "at once" not in wrong:
                     _store([norm], new[-1:])

@@ -58,14 +58,16 @@ def editions(folder: Path, reference: Path | None = None) -> list[Edition]:
     folder : Path
         Holds one of each release, named by its version; it need not exist.
     reference : Path, optional
-        The ledger of the reference build. It counts if no release is the same build.
+        The ledger of the reference build. It counts if it is younger than all releases: another
+        one will take its place, and what a release has changed should stay what it was.
     """
     found = [_read(path, path.stem) for path in folder.glob("*.json")]
+    found.sort(key=lambda one: one.made.created)
     if reference is not None and reference.is_file():
         last = _read(reference, "reference")
-        if all(one.made != last.made for one in found):
+        if all(one.made.created < last.made.created for one in found):
             found.append(last)
-    return sorted(found, key=lambda one: one.made.created)
+    return found
 
 
 def _read(path: Path, name: str) -> Edition:
@@ -183,7 +185,7 @@ def release(ledger: Path, folder: Path, version: str) -> Path:
         raise ValueError(f"{ledger} is no ledger ({error}): build the site first.") from error
     if made.is_sample:
         raise ValueError("a ledger from the sample judges nothing: build the profile standard.")
-    if str(made.commit).endswith(("-dirty", "unknown commit")):
+    if not made.commit or str(made.commit).endswith(("-dirty", "unknown commit")):
         raise ValueError(f"it was built from {made.commit}: commit all, and build the site again.")
     settings.write(target, lambda file: file.write(text.encode()))
     return target

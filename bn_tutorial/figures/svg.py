@@ -24,19 +24,20 @@ _INK_BY_SCHEME = (
 _DATA = '<metadata id="data">', "</metadata>"
 
 
-def to_svg(figure: Figure) -> str:
+def to_svg(figure: Figure, *, numbers: bool = True) -> str:
     """Return a figure as SVG whose ink follows the colour scheme, light or dark, of its page.
 
     Parameters
     ----------
     figure : matplotlib.figure.Figure
         A figure in the house style.
+    numbers : bool
+        Whether the file carries the numbers that the figure shows, which `read_data` returns.
 
     Returns
     -------
     str
-        The text of an SVG file, without a date, so that equal figures are equal files. It carries
-        the numbers that the figure shows; `read_data` returns them.
+        The text of an SVG file, without a date, so that equal figures are equal files.
     """
     with io.StringIO() as buffer:
         about = {"Date": None, "Title": str(figure.get_label())}
@@ -44,9 +45,11 @@ def to_svg(figure: Figure) -> str:
             figure.savefig(buffer, format="svg", metadata=about)
         drawing = buffer.getvalue().replace("<svg ", '<svg id="figure" ', 1)
     head, mark, tail = drawing.replace(INK, "var(--ink)").partition("<defs>")
-    numbers = figure.data if isinstance(figure, NumberedFigure) else table(figure)
-    data = escape(numbers.to_csv(index=False))
-    return f"{head}{_INK_BY_SCHEME}{_DATA[0]}{data}{_DATA[1]}{mark}{tail}"
+    data = ""
+    if numbers:
+        shown = figure.data if isinstance(figure, NumberedFigure) else table(figure)
+        data = escape(shown.to_csv(index=False)).join(_DATA)
+    return f"{head}{_INK_BY_SCHEME}{data}{mark}{tail}"
 
 
 def read_data(svg: str) -> str:

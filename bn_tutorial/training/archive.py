@@ -196,7 +196,7 @@ def _verified(content: zipfile.ZipFile) -> Archive:
     if manifest["format"] != FORMAT:
         raise ValueError(f"its format is {manifest['format']}, and this version reads {FORMAT}")
     about = {name: manifest["about"][name] for name in ("commit", "created", "profile", "release")}
-    _check_texts([*about.values(), *manifest["code"].items()])
+    _check_texts([*about.values(), *manifest["code"], *manifest["code"].values()])
     sums = manifest["sha256"]
     if {*sums, MANIFEST} != set(names):
         raise ValueError("its manifest lists other files")
@@ -253,28 +253,27 @@ def check(run: Run) -> None:
     if made.seconds is not None and not (_is_number(made.seconds) and math.isfinite(made.seconds)):
         raise ValueError("a run's seconds are no number")
     images = made.data["digest"], made.data["source"]
-    numbers = {type(made.cores), type(made.profile), type(made.commit)} - {int, str, type(None)}
-    if numbers or not made.engine or {*made.data} != {"digest", "source", "sample"}:
+    cores = made.cores is None or _is_whole(made.cores)
+    if not cores or not made.engine or {*made.data} != {"digest", "source", "sample"}:
         raise ValueError("a provenance is not that of one run")
-    told = [made.device, made.created, made.engine, *images, *made.versions.items()]
+    told = [made.device, made.created, made.engine, *images]
     optional = [one for one in (made.profile, made.commit) if one is not None]
-    _check_texts([*told, *optional, *run.history])
+    _check_texts([*told, *optional, *made.versions, *made.versions.values(), *run.history])
 
 
 def _check_texts(texts: Iterable[Any]) -> None:
     """Refuse what pages could not print as it is."""
-    for one in texts:
-        for text in one if isinstance(one, tuple) else (one,):
-            if not isinstance(text, str) or not _TEXT.fullmatch(text):
-                raise ValueError(f"{str(text)[:40]!r} is not a text that a page may show")
+    for text in texts:
+        if not isinstance(text, str) or not _TEXT.fullmatch(text):
+            raise ValueError(f"{str(text)[:40]!r} is not a text that a page may show")
 
 
 def _is_whole(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, float) or _is_whole(value)
+def _is_number(value: Any) -> bool:
+    return isinstance(value, float) or (_is_whole(value) and abs(value) < 1 << 63)
 
 
 def _sha256(content: bytes) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import urlsplit, urlunsplit
 
 from bn_tutorial.training import archive
 from bn_tutorial.training.archive import Archive, ArchiveError
@@ -25,7 +25,7 @@ def opened(address: str) -> Archive:
     ArchiveError
         If it cannot be had, or anything in it is not as it should be.
     """
-    if urlsplit(address).scheme not in ("http", "https"):
+    if not address.lower().startswith(("http://", "https://")):
         path = Path(address)
         return archive.unpack(path / archive.NAME if path.is_dir() else path)
     with tempfile.TemporaryDirectory(prefix="bn_tutorial-") as folder:
@@ -35,11 +35,14 @@ def opened(address: str) -> Archive:
 def _downloaded(address: str, folder: Path) -> Path:
     import pooch
 
-    if not urlsplit(address).path.endswith(".zip"):
-        address = f"{address.removesuffix('index.html').rstrip('/')}/{archive.NAME}"
     pooch.get_logger().setLevel("WARNING")
     download = pooch.HTTPDownloader(_Limit(), chunk_size=1 << 16, timeout=SECONDS)
     try:
+        parts = urlsplit(address)
+        path = parts.path
+        if not path.endswith(".zip"):
+            path = f"{path.removesuffix('index.html').rstrip('/')}/{archive.NAME}"
+        address = urlunsplit(parts._replace(path=path, fragment=""))
         return Path(pooch.retrieve(address, None, archive.NAME, folder, downloader=download))
     except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())[:200].rstrip(".")
@@ -61,8 +64,8 @@ class _Limit:
         if max(self.total, self._size) > archive.MOST_BYTES:
             raise ValueError(f"it is larger than {archive.MOST_BYTES >> 20} MB")
 
-    def reset(self) -> None:
-        pass
+    def reset(self) -> None:  # after the last chunk, before all of it is told once more
+        self._size = 0
 
     def close(self) -> None:
         pass

@@ -98,7 +98,7 @@ class RunStore:
         return total.hexdigest() if self.keys() else ""
 
     def clear(self) -> int:
-        """Delete all runs, and what was set aside; return how many runs there were.
+        """Delete all runs, fetched ones too, and what was set aside; return how many were its own.
 
         Raises
         ------

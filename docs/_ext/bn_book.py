@@ -33,7 +33,7 @@ from sphinx.util.docutils import SphinxDirective
 VARIABLE, FOLDER, NAME = "BN_TUTORIAL_BOOK", "book", "bn_tutorial"
 KINDS = ("epub", "pdf")
 #: Pages that are not in it, with all below them.
-LEFT_OUT = ("reference", "contributing/index")
+LEFT_OUT = ("reference", "contributing/index", "learn/slides")
 UNKNOWN = "https://example.org/"  # where a site stands whose address nobody has said
 NEEDED = ("playwright", "pikepdf")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")

@@ -28,9 +28,7 @@ class Held(Ledger):
     template = "ledger/held.md"
 
     def values(self) -> dict[str, Any]:
-        for path in (RELEASED, REFERENCE):
-            if Path(self.env.srcdir, path).exists():
-                self.env.note_dependency(str(Path(self.env.srcdir, path)))
+        self.env.note_reread()  # a ledger may have been released, which no file here tells
         content = {"provenance": self.config.ledger_provenance, "claims": self.entries()}
         here = Edition.of("this build", content)
         known = kept(self.env.app)

@@ -44,11 +44,6 @@ from sphinx.util.docutils import SphinxDirective
 #: What a reader may leave out of a number: its last digits.
 WITHIN = "1%"
 _MARKS = {"(right)": True, "(wrong)": False}
-#: What pages have for which a script is loaded.
-_SCRIPTS = {
-    "exercises.js": ('<form class="ask"',),
-    "predictions.js": ("data-predict=", 'id="what-i-predicted"'),
-}
 
 
 class _Ask(SphinxDirective):
@@ -60,7 +55,8 @@ class _Ask(SphinxDirective):
     def form(self, inside: Sequence[nodes.Node], **told: Any) -> list[nodes.Node]:
         """Return the form of a question, with what its script must know."""
         name = f"ask-{self.env.new_serialno('ask') + 1}"
-        told |= {"kind": self.kind, "name": f"{self.env.docname}#{name}"}
+        # an answer is kept by its question, as other questions may come before it in another build
+        told |= {"kind": self.kind, "name": f"{self.env.docname} {self.kind}: {self.arguments[0]}"}
         question, messages = self.state.inline_text(self.arguments[0], self.lineno)
         data = html.escape(json.dumps(told), quote=True)
         begin = (
@@ -72,7 +68,7 @@ class _Ask(SphinxDirective):
             legend,
             *inside,
             *messages,
-            nodes.raw("", '<p class="said" role="status"></p></form>', format="html"),
+            nodes.raw("", '<div class="said" role="status"></div></form>', format="html"),
         ]
 
 
@@ -164,20 +160,7 @@ def items(directive: SphinxDirective) -> list[nodes.list_item]:
     return [one for one in inside[0] if isinstance(one, nodes.list_item)]
 
 
-def bring_to_life(
-    app: Sphinx, page: str, template: str, context: dict[str, Any], tree: Any
-) -> None:
-    """Load the scripts of pages that ask, or on which something can be predicted, or was."""
-    body = context.get("body", "")
-    for script, marks in _SCRIPTS.items():
-        if any(mark in body for mark in marks):
-            app.add_css_file("exercises.css")
-            for name in ("interactive.js", script):
-                app.add_js_file(name, loading_method="defer")
-
-
 def setup(app: Sphinx) -> dict[str, bool]:
     for name, directive in (("number", Number), ("choice", Choice), ("order", Order)):
         app.add_directive(name, directive)
-    app.connect("html-page-context", bring_to_life)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

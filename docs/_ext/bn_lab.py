@@ -18,7 +18,6 @@ from bn_tutorial import load_cifar10
 #: Images that the page carries, for training and for testing.
 TRAIN, TEST = 500, 250
 BLOCK = 4  # pixels; each block of so many by so many becomes one
-SCRIPTS = ("network.js", "worker.js", "images.js", "charts.js", "lab.js")
 NOTE = (
     "Here stands a lab in which two networks train before your eyes: on the site, with JavaScript. "
     "The text says what it shows."
@@ -55,7 +54,6 @@ class Lab(SphinxDirective):
     """``{lab}``: the place of the lab, and where its images are from."""
 
     def run(self) -> list[nodes.Node]:
-        self.env.metadata[self.env.docname]["lab"] = True
         self.env.note_dependency(__file__)
         place = f'<div class="interactive" id="lab"><noscript><p>{NOTE}</p></noscript></div>'
         told = images()
@@ -92,18 +90,8 @@ class LabCase(SphinxDirective):
         return [opened, *content, nodes.raw("", "</div>", format="html")]
 
 
-def load_scripts(app: Sphinx, page: str, template: str, context: dict[str, Any], tree: Any) -> None:
-    """Load the lab's scripts on its own page only."""
-    if app.env.metadata.get(page, {}).get("lab"):
-        for style in ("interactive.css", "lab/lab.css"):
-            app.add_css_file(style)
-        for script in ("interactive.js", *(f"lab/{name}" for name in SCRIPTS)):
-            app.add_js_file(script, loading_method="defer")
-
-
 def setup(app: Sphinx) -> dict[str, bool]:
     app.add_directive("lab", Lab)
     app.add_directive("lab-case", LabCase)
     app.connect("builder-inited", write_images)
-    app.connect("html-page-context", load_scripts)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

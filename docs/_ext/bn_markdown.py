@@ -14,21 +14,25 @@ from sphinx import addnodes
 from sphinx.application import Sphinx
 
 #: What pages have for eyes, mice and keyboards alone.
-UNREAD = "a.headerlink, script, style, button, input, noscript, .downloads, .figure-data, nav"
+UNREAD = (
+    "a.headerlink, script, style, form, button, input, noscript, .downloads, .figure-data, nav, "
+    "details.hide > summary"
+)
 SUMMARY = (
     "A tutorial on batch normalisation in which every figure, number and verdict was computed when "
     "the site was built. Verdicts follow from rules that were registered before the runs; each has "
     "an effect and an interval."
 )
+_LANGUAGES = {"ipython3": "python", "default": "", "none": "", "myst-ansi": ""}
 _PAGE = re.compile(r"(?!\w+:|//)([^#?]+)\.html((?:#.*)?)")
-_MATH = re.compile(r"\s*\\([(\[])(.*)\\[)\]]\s*", re.DOTALL)
+_MATH = re.compile(r"\s*(?:\(([\d.]+)\)\s*)?\\([(\[])(.*)\\[)\]]\s*", re.DOTALL)
 
 
 class _Converter(MarkdownConverter):
     """markdownify's own, but for formulas, which stay formulas, and bars within a table."""
 
     def convert_tex(self, element: Tag, text: str, parent_tags: set[str]) -> str:
-        formula = element.get_text().strip()
+        formula = element.get_text()
         return f"\n\n$$\n{formula}\n$$\n\n" if element.get("display") else f"${formula}$"
 
     def convert_td(self, element: Tag, text: str, parent_tags: set[str]) -> str:
@@ -43,8 +47,9 @@ def markdown(html: str) -> str:
         element.decompose()
     for element in soup.select(".math"):
         if found := _MATH.fullmatch(element.get_text()):
-            element.name, element.string = "tex", found[2]
-            element["display"] = "yes" if found[1] == "[" else ""
+            number = rf" \tag{{{found[1]}}}" if found[1] else ""
+            element.name, element.string = "tex", found[3].strip() + number
+            element["display"] = "yes" if found[2] == "[" else ""
     for link in soup.select("a[href]"):
         if found := _PAGE.fullmatch(str(link["href"])):
             link["href"] = f"{found[1]}.html.md{found[2]}"
@@ -65,7 +70,7 @@ def _language(block: Tag) -> str:
         for name in parent.get("class") or ():
             if name.startswith("highlight-"):
                 language = name.removeprefix("highlight-").lower()
-                return {"ipython3": "python", "default": "", "none": ""}.get(language, language)
+                return _LANGUAGES.get(language, language)
     return ""
 
 

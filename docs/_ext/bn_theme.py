@@ -1,15 +1,34 @@
-"""Where the theme falls short: mathematics from the site itself, a page's own script, roles, 404."""
+"""Where the theme falls short: mathematics from the site itself, scripts of single pages, roles, 404."""
 
 from __future__ import annotations
 
 import importlib.util
+import re
 import shutil
+from itertools import chain
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from docutils import nodes
 from sphinx.application import Sphinx
+
+#: Styles and scripts of all that a reader can move, fill in or press.
+SHARED = ("interactive.css", "interactive.js")
+_PREDICTED = ("exercises.css", "predicting.js", "predictions.js")
+_LAB = ("lab.css", "network.js", "worker.js", "images.js", "charts.js", "lab.js")
+#: What a page may have, and what is loaded for it besides those.
+LOADED = {
+    '<form class="ask"': ("exercises.css", "exercises.js"),
+    "data-predict=": _PREDICTED,
+    'id="what-i-predicted"': _PREDICTED,
+    'class="interactive" id="lab"': tuple(f"lab/{name}" for name in _LAB),
+    '<div class="deck"': ("slides/slides.css", "slides/slides.js"),
+}
+#: What runs before anything is painted.
+EARLY = ("predicting.js",)
+_HASHED = re.compile(r"\[R[0-9a-f]{12}-(\d+)\]")
+_VIEWPORT = re.compile(r'<meta name="viewport"[^>]*>\s*')
 
 
 def copy_mathjax(app: Sphinx, exception: Exception | None) -> None:
@@ -24,16 +43,24 @@ def copy_mathjax(app: Sphinx, exception: Exception | None) -> None:
 
 
 def finish_page(app: Sphinx, page: str, template: str, context: dict[str, Any], tree: Any) -> None:
-    """Load ``_static/<page>.js``, and what such scripts share, on the one page that has it.
+    """Load the styles and scripts of what a page has, and mend three things in its HTML.
 
-    And make the entries of a list of references its items, as far as screen readers are concerned.
+    It says once how wide it is, though docutils and the theme both say so; the entries of a list of
+    references are its items, as far as screen readers are concerned; and numpydoc's marks of references
+    are numbers in the text above them, too.
     """
-    if (app.srcdir / "_static" / f"{page}.js").exists():
-        app.add_css_file("interactive.css")
-        for script in ("interactive.js", f"{page}.js"):
-            app.add_js_file(script, loading_method="defer")
     body = context.get("body", "")
-    context["body"] = body.replace('role="doc-biblioentry"', 'role="listitem"')
+    asked = [files for mark, files in LOADED.items() if mark in body]
+    if (app.srcdir / "_static" / f"{page}.js").exists():
+        asked.append((f"{page}.js",))
+    for file in (*SHARED, *chain(*asked)) if asked else ():
+        if file.endswith(".css"):
+            app.add_css_file(file)
+        else:
+            app.add_js_file(file, loading_method="" if file in EARLY else "defer")
+    body = body.replace('role="doc-biblioentry"', 'role="listitem"')
+    context["body"] = _HASHED.sub(r"[\1]", body)
+    context["metatags"] = _HASHED.sub(r"[\1]", _VIEWPORT.sub("", context.get("metatags", "")))
 
 
 def root_links(app: Sphinx, doctree: nodes.document, page: str) -> None:

@@ -10,12 +10,15 @@
 
   /** Read numbers as people write them: 0,5 or −5/3, several with spaces or semicolons between them. */
   function numbers(text) {
-    const parts = text.replace(/[−–]/g, "-").replace(/\s*\/\s*/g, "/").trim().split(/\s*;\s*|,\s+|\s+/);
+    const parts = text.replace(/[−–]/g, "-").replace(/\s*\/\s*/g, "/").trim().split(/\s*;\s*|,\s+|\s+,?\s*/);
     return parts.map((part) => {
       const [above, below = "1", more] = part.replace(",", ".").split("/");
       return above === "" || below === "" || more !== undefined ? NaN : Number(above) / Number(below);
     });
   }
+
+  /** A comma may stand before decimals or after thousands, as in 4,603: return both readings. */
+  const readings = (text) => [numbers(text), numbers(text.replace(/(\d),(?=\d{3}(?!\d))/g, "$1"))];
 
   const close = (given, right, { within, relative }) =>
     given.length === right.length &&
@@ -32,10 +35,10 @@
         answer: () => field.value,
         restore: (answer) => { field.value = answer; },
         judge(answer) {
-          const given = numbers(answer);
+          const [given, other] = readings(answer);
           if (given.some((value) => !Number.isFinite(value))) return [null, "Write a number, such as 0.5, −5/3 or 1e-3."];
           if (given.length !== count) return [null, `${count} ${count > 1 ? "numbers are" : "number is"} asked for.`];
-          if (close(given, told.right, told)) return [true];
+          if (close(given, told.right, told) || close(other, told.right, told)) return [true];
           return [false, told.mistakes.findIndex((wrong) => close(given, wrong, told))];
         },
       };
@@ -71,6 +74,8 @@
             if (way === "up") row.previousElementSibling?.before(row);
             else row.nextElementSibling?.after(row);
             button.focus();
+            const place = [...list.children].indexOf(row) + 1;
+            form.querySelector(".word").textContent = `${place} of ${rows.length}: ${name}`; // for who cannot see it
           });
           row.append(button);
         }
@@ -88,6 +93,7 @@
         thing.remove();
         return row;
       });
+      list.addEventListener("drop", (event) => event.preventDefault()); // a browser may go where a text leads
       // mixed so that nothing lies where it belongs, and always alike
       rows.forEach((_, i) => list.append(rows[(i + 1 + (rows.length >> 1)) % rows.length]));
       const places = () => [...list.children].map((row) => Number(row.dataset.place));
@@ -97,23 +103,27 @@
         restore: (answer) => { for (const place of answer) if (rows[place]) list.append(rows[place]); },
         judge(answer) {
           const first = answer.findIndex((place, i) => place !== i);
-          return first < 0 ? [true] : [false, `${first ? `The first ${first} are right.` : "The first one is not right."}`];
+          return first < 0 ? [true] : [false, first ? `The first ${first} are right.` : "The first one is not right."];
         },
       };
     },
   };
 
   const forms = [...document.querySelectorAll("form.ask")];
+  const names = forms.map((form) => JSON.parse(form.dataset.ask).name);
   const tally = make("p", { class: "tally" });
   tally.setAttribute("role", "status");
 
   function count() {
-    const done = recall(KEPT, {});
-    const right = forms.filter((form) => done[JSON.parse(form.dataset.ask).name]?.right).length;
+    const right = forms.filter((form) => form.classList.contains("right")).length;
     tally.textContent = `${right} of ${forms.length} answered right on this page. Kept in this browser only. `;
-    if (Object.keys(done).length) {
+    if (names.some((name) => name in recall(KEPT, {}))) {
       const forget = make("button", { type: "button" }, "Start again");
-      forget.addEventListener("click", () => { keep(KEPT, {}); location.reload(); });
+      forget.addEventListener("click", () => {
+        const others = Object.entries(recall(KEPT, {})).filter(([name]) => !names.includes(name));
+        keep(KEPT, Object.fromEntries(others));
+        location.reload();
+      });
       tally.append(forget);
     }
   }
@@ -121,7 +131,8 @@
   for (const form of forms) {
     const told = JSON.parse(form.dataset.ask);
     const reasons = [...form.querySelectorAll(".reason")];
-    const said = form.querySelector(".said");
+    const said = form.querySelector(".said"), word = make("p", { class: "word" });
+    said.append(word, ...reasons); // so that a reason is read out as well
     const { shown, answer, restore, judge } = kinds[told.kind](form, told);
     said.before(make("p", { class: "give" }, ...shown, make("button", { type: "submit" }, "Check")));
 
@@ -130,17 +141,17 @@
       form.classList.toggle("right", right === true);
       form.classList.toggle("wrong", right === false);
       reasons.forEach((reason, i) => reason.classList.toggle("shown", i === found));
-      if (right === null) said.textContent = found;
-      else if (right) said.textContent = "✓ Right.";
-      else said.textContent = `✗ Not yet. ${typeof found === "string" ? found : ""}`;
+      if (right === null) word.textContent = found;
+      else if (right) word.textContent = "✓ Right.";
+      else word.textContent = `✗ Not yet. ${typeof found === "string" ? found : ""}`;
       return right;
     };
     const before = recall(KEPT, {})[told.name];
-    if (before) { restore(before.answer); show(before.answer); }
+    if (before !== undefined) { restore(before); show(answer()); }
     form.addEventListener("submit", (event) => {
       event.preventDefault();
-      const given = answer(), right = show(given);
-      if (right !== null) keep(KEPT, { ...recall(KEPT, {}), [told.name]: { answer: given, right } });
+      const given = answer();
+      if (show(given) !== null) keep(KEPT, { ...recall(KEPT, {}), [told.name]: given });
       count();
     });
   }

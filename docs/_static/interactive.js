@@ -6,6 +6,9 @@
 "use strict";
 
 const interactive = {
+  /** What a browser would not keep: it lasts as long as the page. */
+  unkept: new Map(),
+
   /** Hand the place that the page keeps for a figure, and the numbers that lie there, to `draw`. */
   fill(name, draw) {
     const place = document.getElementById(name);
@@ -25,12 +28,14 @@ const interactive = {
 
   /** Return what this browser has kept by that name, or something else if it has kept nothing. */
   recall(name, otherwise) {
+    if (interactive.unkept.has(name)) return interactive.unkept.get(name);
     try { return JSON.parse(localStorage.getItem(name)) ?? otherwise; } catch { return otherwise; }
   },
 
-  /** Keep something in this browser, by a name; a private window keeps nothing. */
+  /** Keep something in this browser, by a name; on this page alone if the browser is full or keeps nothing. */
   keep(name, value) {
-    try { localStorage.setItem(name, JSON.stringify(value)); } catch { /* it may be full, too */ }
+    interactive.unkept.delete(name);
+    try { localStorage.setItem(name, JSON.stringify(value)); } catch { interactive.unkept.set(name, value); }
   },
 
   /** Make a slider from a name, [min, max, step] and a value. */

@@ -12,7 +12,7 @@
   };
 
   const { make, recall, keep } = interactive;
-  const shown = (value, unit) => (value * UNITS[unit].times).toFixed(UNITS[unit].digits).replace("-", "−");
+  const shown = (value, unit) => interactive.format(value * UNITS[unit].times, UNITS[unit].digits);
   const inside = ({ low, high, measured }) => low <= measured && measured <= high;
   const side = (value, unit) => Math.sign(value - UNITS[unit].none);
   /** Whether the range lies on the side of the measured value; null if it reaches to both. */
@@ -62,11 +62,13 @@
     }
 
     function show() {
-      const before = recall(KEPT, {})[told.name], first = recall(MODE, false);
+      const all = recall(KEPT, {}), before = all[told.name], first = recall(MODE, false);
       page.classList.toggle("predicting", !before && first);
       if (before) {
+        before.measured = told.mean; // by this build, perhaps not by the one that it was made in
+        keep(KEPT, all);
         const link = make("a", { href: `${page.dataset.content_root}learn/predictions.html` }, "All your predictions");
-        place.replaceChildren(make("p", {}, compared({ ...before, measured: told.mean }), " ", link));
+        place.replaceChildren(make("p", {}, compared(before), " ", link));
       } else if (first) place.replaceChildren(form());
       else place.replaceChildren(make("p", {}, toggle("Predict first: hide what came out", true)));
     }

@@ -124,6 +124,6 @@ for step in range(1, 1001):
         print(f"after {step:4} batches the answers are {apart:.2f} standard deviations apart")
 
 # %% [markdown]
-# What is left at the end is chance: an average with a momentum of 0.99 knows little more than the last hundred batches.
+# What is left at the end is chance: an average with a momentum of 0.99 knows little but the last few hundred batches.
 #
 # You have written the layer. `learn-from-scratch` puts such lines into one that Keras can train. The second notebook, from `learn-workbook`, goes backward.

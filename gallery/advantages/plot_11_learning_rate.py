@@ -237,7 +237,7 @@ trial.judge(
 # van Laarhoven (2017, abstract), Adam removes the influence of a normaliser on the effective learning rate
 # only in part.
 #
-# **Exercise.** Without a normaliser, activations can grow from layer to layer. Predict what a deeper
-# network does to each row of the map, then change one line: ``depth=6``.
+# **Go further.** Without a normaliser, activations can grow from layer to layer. Predict what a
+# deeper network does to each row of the map, then change one line: ``depth=6``.
 
 trial.record()

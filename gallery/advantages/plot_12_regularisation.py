@@ -210,8 +210,8 @@ for metric, name, spec in (
 # noise: batch normalisation also changes the path that training takes. Noise alone is the subject of
 # :ref:`sphx_glr_auto_examples_why_plot_33_ghost_batches.py`.
 #
-# **Exercise.** A batch of 16 gives noisier statistics than one of 64. Predict what that does to the blue
-# curve of the first figure, then change one line of ``plain``: ``batch_size=16``.
+# **Go further.** A batch of 16 gives noisier statistics than one of 64. Predict what that does to
+# the blue curve of the first figure, then change one line of ``plain``: ``batch_size=16``.
 
 trial.record(
     rate_without=best.dropout, rate_batch=best_batch.dropout, variance_growth=growth

@@ -227,7 +227,7 @@ trial.judge(
 # network is in the first figure alone; trained ones are in
 # :ref:`sphx_glr_auto_examples_questions_plot_42_residual.py`.
 #
-# **Exercise.** Adam makes up for a gradient that is too small or too large by the same factor
+# **Go further.** Adam makes up for a gradient that is too small or too large by the same factor
 # everywhere in a layer. Predict which arm gains most, then write ``optimizer="adam"`` in ``short``,
 # and a tenth of the ``rates``.
 

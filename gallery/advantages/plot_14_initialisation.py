@@ -240,8 +240,8 @@ trial.judge(
 # *training* does: its gradients are the smaller, the larger the weights are, so with one learning
 # rate for all it moves more slowly from a large start. That is why there are two readings.
 #
-# **Exercise.** Adam divides each step by the size of the gradients. Predict which rows of the first map
-# this changes most, then write ``optimizer="adam"``, with ``learning_rate=0.001``.
+# **Go further.** Adam divides each step by the size of the gradients. Predict which rows of the
+# first map this changes most, then write ``optimizer="adam"``, with ``learning_rate=0.001``.
 
 trial.record(tolerance=tolerance)
 # sphinx_gallery_thumbnail_panel = 2

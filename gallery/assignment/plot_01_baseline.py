@@ -29,7 +29,8 @@ model = keras.Sequential(
         keras.layers.Dense(10, activation="softmax"),
     ]
 )
-model.summary(line_length=72)
+for layer in model.layers:
+    print(f"{type(layer).__name__:20}{layer.count_params():9,} parameters")
 
 # %%
 # From here on a *recipe* stands for the network and for how it is trained. Its defaults are the
@@ -109,7 +110,7 @@ trial.judge({"inputs-alone": arms}, of="batch-norm")
 # learning rate are the assignment's choice; a different budget could change the order. Nor can
 # a few seeds tell small effects from none: look at the width of the intervals.
 #
-# **Exercise.** Which is the better use of the same time: twice as many hidden units, or twice as
+# **Go further.** Which is the better use of the same time: twice as many hidden units, or twice as
 # many epochs? Change one line: ``plain.but(width=1024)`` or ``plain.but(epochs=20)``.
 
 centred = interval(trial.final("val_accuracy", standardized))

@@ -31,7 +31,8 @@ model = keras.Sequential(
         keras.layers.Dense(10, activation="softmax"),
     ]
 )
-model.summary(line_length=72)
+for layer in model.layers:
+    print(f"{type(layer).__name__:20}{layer.count_params():9,} parameters")
 
 # %%
 # In a recipe that is one word. The seeds are shared, so both networks begin with the same weights
@@ -168,7 +169,7 @@ trial.judge(
 # Population statistics are also no free lunch: they cost a pass over some thousand images whenever
 # you want to test.
 #
-# **Exercise.** A shorter memory lags less. Predict what a momentum of 0.9 does to the dashed
+# **Go further.** A shorter memory lags less. Predict what a momentum of 0.9 does to the dashed
 # curve, then change one line: ``plain.but(norm="batch", norm_options={"momentum": 0.9})``.
 
 trial.record()

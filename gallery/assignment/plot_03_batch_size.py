@@ -143,7 +143,7 @@ for b in recipes:
 # (:ref:`sphx_glr_auto_examples_limitations_plot_21_small_batches.py`). And the learning rate is the same
 # for all sizes, which favours some.
 #
-# **Exercise.** Larger batches bear higher rates. Predict what becomes of the grid if the rate grows
-# with the batch, then add ``learning_rate=1e-3 * b / 32`` to ``recipes``.
+# **Go further.** Larger batches bear higher rates. Predict what becomes of the grid if the rate
+# grows with the batch, then add ``learning_rate=1e-3 * b / 32`` to ``recipes``.
 
 trial.record()

@@ -184,7 +184,7 @@ trial.judge(
 # convention; the best rate of each size may be another. And if it is memory that forbids a larger
 # batch, gradients can be summed over several batches, but not the statistics within them.
 #
-# **Exercise.** Batch renormalisation (Ioffe 2017) corrects a batch's statistics by the moving
+# **Go further.** Batch renormalisation (Ioffe 2017) corrects a batch's statistics by the moving
 # ones, already in training. Predict where its curve (orange-red) runs, then change one line: put
 # ``"renorm": 0.06`` into the ``rates`` of ``dense``.
 

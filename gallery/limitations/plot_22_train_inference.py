@@ -233,7 +233,7 @@ trial.judge(
 # Five layers are not fifty. And where inputs are not centred, the start is only half of the story:
 # :ref:`sphx_glr_auto_examples_assignment_plot_02_batch_norm.py` shows the rest.
 #
-# **Exercise.** Adam moves the weights fast. Predict where the right-hand curves of the first
+# **Go further.** Adam moves the weights fast. Predict where the right-hand curves of the first
 # figure level off at a tenth of the learning rate, then change one line:
 # ``network = Recipe(learning_rate=1e-4, …``.
 

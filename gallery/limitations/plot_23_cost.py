@@ -187,7 +187,7 @@ trial.judge(
 # longer may still pay, if fewer steps are needed:
 # :ref:`sphx_glr_auto_examples_assignment_plot_02_batch_norm.py`.
 #
-# **Exercise.** Predict what a third of the width, ``width=86``, does to the first row of the figure;
-# then change it in ``mlp``.
+# **Go further.** Predict what a third of the width, ``width=86``, does to the first row of the
+# figure; then change it in ``mlp``.
 
 trial.record(difference=difference, **grown)

@@ -209,8 +209,8 @@ trial.judge(
 # see each one sixteen times. With Keras's moving statistics a batch of 4 has another handicap: its
 # variance is estimated at three quarters of its size where statistics are per step.
 #
-# **Exercise.** If sharing helps, it may be because a batch of 4 has 32 rows each. Predict what 2 do
-# to either kind of batch normalisation, then change one line: ``few, many = sizes = 2, 64``.
+# **Go further.** If sharing helps, it may be because a batch of 4 has 32 rows each. Predict what 2
+# do to either kind of batch normalisation, then change one line: ``few, many = sizes = 2, 64``.
 
 trial.record()
 # sphinx_gallery_key_figure = 3

@@ -242,9 +242,9 @@ trial.judge(
 # the smaller share counts more. And if a single image is left over for two replicas, the one without
 # any averages nothing: with separate statistics the weights become NaN, so drop the remainder.
 #
-# **Exercise.** With separate statistics, how far the two replicas' outputs are apart depends on how
-# many batches their averages remember. Predict what a shorter memory does to that distance, then
-# add one thing behind ``norm="batch"``: ``norm_options={"momentum": 0.9}``.
+# **Go further.** With separate statistics, how far the two replicas' outputs are apart depends on
+# how many batches their averages remember. Predict what a shorter memory does to that distance,
+# then add one thing behind ``norm="batch"``: ``norm_options={"momentum": 0.9}``.
 
 trial.record(replicas_apart=largest[32]["replicas/separate"])
 # sphinx_gallery_key_figure = 2

@@ -94,7 +94,7 @@ trial.judge(
 # :ref:`sphx_glr_auto_examples_questions_plot_42_residual.py` normalises what enters a branch. And a
 # normaliser behind the activation cannot be folded into the layer before it, but often into the one behind.
 #
-# **Exercise.** Each place has had its best rate. Predict whether ReLU or GELU changes its answer if both places
-# share a rate, then give them one.
+# **Go further.** Each place has had its best rate. Predict whether ReLU or GELU changes its answer
+# if both places share a rate, then give them one.
 
 trial.record()

@@ -217,7 +217,7 @@ trial.judge(at_high | at_best)
 # (:ref:`sphx_glr_auto_examples_questions_plot_42_residual.py`). Frankle and others train γ and β of far
 # wider and deeper networks, in which they reach far more.
 #
-# **Exercise.** Predict what becomes of *γ and β alone* in a network of twice the width, then write
+# **Go further.** Predict what becomes of *γ and β alone* in a network of twice the width, then write
 # ``width=128``.
 
 trial.record()

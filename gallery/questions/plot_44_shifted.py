@@ -45,7 +45,8 @@ some = trial.data.x_test[:4]
 fig, axes = plt.subplots(1, len(shifted.SHIFTS), figsize=(7.2, 1.9))
 for panel, kind in zip(axes, shifted.SHIFTS, strict=True):
     halves = np.split(shifted.shift(some, kind), 2)
-    panel.imshow(np.hstack([np.vstack(half) for half in halves]))
+    grid = np.hstack([np.vstack(half) for half in halves])
+    panel.imshow(grid, interpolation="none")
     panel.set(title=named[kind], xticks=[], yticks=[])
 fig.set_label(
     "Four test images five times: as they are, with noise, with less contrast, "
@@ -158,7 +159,7 @@ trial.judge(
 # pre-training and with shifts that nature made (abstract). In a convolution, every pixel of an image counts
 # for the statistics, so that fewer images do.
 #
-# **Exercise.** Predict what becomes of images of which half are dark and half are bright, if the
+# **Go further.** Predict what becomes of images of which half are dark and half are bright, if the
 # statistics are computed of both together, and of each half by itself.
 
 trial.record()

@@ -119,7 +119,7 @@ trial.judge(
 # not compared with that. And this is accuracy; probabilities can be off while the largest
 # of them stays the largest.
 #
-# **Exercise.** Batch normalisation's own momentum decides how old the moving statistics are. Predict what
-# ``norm_options={"momentum": 0.9}`` does to *raw*, then write it.
+# **Go further.** Batch normalisation's own momentum decides how old the moving statistics are.
+# Predict what ``norm_options={"momentum": 0.9}`` does to *raw*, then write it.
 
 trial.record()

@@ -52,7 +52,7 @@ trial.train(
 # %%
 # The edge
 # --------
-# If the sharpness were what limits the rate, the network that stands higher rates should be the flatter one at
+# If the sharpness were what limits the rate, the network that bears higher rates should be the flatter one at
 # the same rate. If both go to the edge, it need not be.
 #
 # The dashed line is 2 ÷ rate. A curve above it is no error: the bound is that of a quadratic. The sharpness is that of the loss in training mode, with the batch's statistics
@@ -130,7 +130,7 @@ trial.judge(
 # that are twice as long compute nearly the same, with a quarter of the curvature in their own directions
 # (:ref:`sphx_glr_auto_examples_why_plot_34_scale_invariance.py`).
 #
-# **Exercise.** Predict what weight decay does to the sharpness with batch normalisation, then write
-# ``weight_decay=0.01``.
+# **Go further.** Predict what weight decay does to the sharpness with batch normalisation, then
+# write ``weight_decay=0.01``.
 
 trial.record()

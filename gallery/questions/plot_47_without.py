@@ -145,8 +145,8 @@ trial.judge(
 # normalisation. And what α starts from was not tuned: below 1, tanh(αx) makes a small signal smaller in each
 # layer, and only a residual sum carries it past.
 #
-# **Exercise.** DyT's α is one number for a layer. Predict what ``norm_options={"alpha": 2}`` does in twelve
-# layers, then write it.
+# **Go further.** DyT's α is one number for a layer. Predict what ``norm_options={"alpha": 2}`` does
+# in twelve layers, then write it.
 
 trial.record()
 # sphinx_gallery_thumbnail_number = 2

@@ -105,6 +105,7 @@ trial.judge(
 # A speedrun is one recipe in which everything was tuned together: another schedule, augmentation, whitened
 # inputs, and a rate that suits β at 64 times. A switch that does nothing here may do something there.
 #
-# **Exercise.** Predict which switch gains most if training lasts one epoch, then write ``epochs=1``.
+# **Go further.** Predict which switch gains most if training lasts one epoch, then write
+# ``epochs=1``.
 
 trial.record()

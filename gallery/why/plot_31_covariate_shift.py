@@ -201,7 +201,7 @@ trial.judge(
 # first epoch. And Santurkar and others studied a VGG network and a linear one of 25 layers, not
 # this one.
 #
-# **Exercise.** Can the network bear more noise? Predict what becomes of drift and accuracy if the
+# **Go further.** Can the network bear more noise? Predict what becomes of drift and accuracy if the
 # noise is twice as large, then change one line:
 # ``strength = {"max_shift": 1.0, "max_scale": 1.5}``.
 

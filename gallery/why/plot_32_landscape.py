@@ -150,7 +150,7 @@ trial.judge(
 # long a step training takes, in shares of the weights, differs from network to network, and from
 # epoch to epoch. And that a smoother loss goes with better training does not yet make it the reason.
 #
-# **Exercise.** Is it the batch that matters, or will any normaliser do? Predict where layer
+# **Go further.** Is it the batch that matters, or will any normaliser do? Predict where layer
 # normalisation lies in the figure, then change one line: ``normaliser = "layer"``. The verdicts
 # will then call it batch normalisation all the same.
 

@@ -147,8 +147,8 @@ trial.judge(
 # whole batch of 128 a noiseless one. And in a convolution a ghost batch counts every pixel of its images,
 # so that 16 images give much less noise than here.
 #
-# **Exercise.** If noise merely slows training down, more training should make up for it. Predict how
-# the left end of the curve moves, then double ``epochs``.
+# **Go further.** If noise merely slows training down, more training should make up for it. Predict
+# how the left end of the curve moves, then double ``epochs``.
 
 trial.record()
 # sphinx_gallery_key_figure = 3

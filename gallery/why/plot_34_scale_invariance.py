@@ -241,7 +241,7 @@ trial.judge(
 # a missing one at this learning rate says nothing of others: a rate that falls by itself may be
 # too low in a longer training, or just what is needed. γ and β do not decay here at all.
 #
-# **Exercise.** Growth and decay balance where :math:`\eta^2 \|\nabla L\|^2 = 2 \eta \lambda
+# **Go further.** Growth and decay balance where :math:`\eta^2 \|\nabla L\|^2 = 2 \eta \lambda
 # \|W\|^2`, with the decay :math:`\lambda`. As :math:`\|\nabla L\|` goes as :math:`1 / \|W\|`, the
 # effective rate goes as :math:`\sqrt \lambda` there. Predict where the darkest curve of SGD settles
 # with four times the decay, then change one line: ``decays = trial.grid([0, 0.005, 0.08])``.

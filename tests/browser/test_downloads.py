@@ -133,9 +133,8 @@ def printed_on_page(name: str) -> list[str]:
 
 
 def comparable(name: str, text: str) -> list[str]:
-    """Return the words of an output, without times, and without tables, which notebooks draw."""
+    """Return the words of an output, without times."""
     text = re.sub(r"(?m)^(CIFAR-10: .*|The runs behind this page took .*)$", "", text)
-    text = re.sub(r"(?s)Model: .*?Non-trainable params: [^\n]*", "", text)
     if name in TIMED:
         text = re.sub(r"[−+-]?\d[\d.,]*|supported|not |contradicted|inconclusive|depends", "", text)
     return text.split()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -10,7 +11,12 @@ from playwright.sync_api import Browser, Locator, Page, expect
 
 from .conftest import pages
 
-EXPERIMENT, SUMMARY = "auto_examples/assignment/plot_02_batch_norm.html", "learn/predictions.html"
+EXPERIMENT = "auto_examples/assignment/plot_02_batch_norm.html"
+EXERCISES, OTHER = "learn/exercises.html", "learn/noise.html"
+#: In a page: a browser that keeps nothing of ours (the theme would complain).
+FULL = """Storage.prototype.setItem = (name) => {
+  if (name.startsWith("bn-")) throw new Error("it is full");
+};"""
 LEARN = [name for name in pages() if name.startswith("learn/")]
 
 
@@ -57,11 +63,11 @@ def test_a_reader_of_learn_is_told_at_least_twenty_times(page: Page, address: st
         page.goto(address + name)
         forms = page.locator("form.ask")
         for i in range(forms.count()):
-            form, said = forms.nth(i), forms.nth(i).locator(".said")
+            form, word = forms.nth(i), forms.nth(i).locator(".word")
             answer(form, right=False)
-            expect(said).to_contain_text("Not yet")
+            expect(word).to_contain_text("Not yet")
             answer(form, right=True)
-            expect(said).to_have_text("✓ Right.")
+            expect(word).to_have_text("✓ Right.")
             asked += 1
         if forms.count():
             expect(page.locator(".tally")).to_contain_text(f"{forms.count()} of {forms.count()}")
@@ -69,43 +75,85 @@ def test_a_reader_of_learn_is_told_at_least_twenty_times(page: Page, address: st
 
 
 def test_answers_are_kept_and_forgotten(page: Page, address: str) -> None:
-    page.goto(address + "learn/exercises.html")
-    first = page.locator("form.ask").first
-    answer(first, right=True)
+    word = page.locator("form.ask .word").first
+    for name in (OTHER, EXERCISES):
+        page.goto(address + name)
+        answer(page.locator("form.ask").first, right=True)
     page.reload()
-    expect(first.locator(".said")).to_have_text("✓ Right.")
+    expect(word).to_have_text("✓ Right.")
     page.get_by_role("button", name="Start again").click()
-    expect(first.locator(".said")).to_have_text("")
+    expect(word).to_have_text("")
+    page.goto(address + OTHER)  # where nobody asked to start again
+    expect(word).to_have_text("✓ Right.")
+
+
+def test_an_answer_stays_with_its_question(page: Page, address: str) -> None:
+    page.goto(address + EXERCISES)
+    forms = page.locator("form.ask")
+    for i in range(forms.count()):
+        answer(forms.nth(i), right=True)
+    kept = page.evaluate("JSON.parse(localStorage.getItem('bn-exercises'))")
+    about = [told(forms.nth(i)) for i in range(forms.count())]
+    assert list(kept) == [one["name"] for one in about]
+    strange = dict(zip(kept, [*[*kept.values()][1:], 7], strict=True))  # of a page that was edited
+    page.evaluate("kept => localStorage.setItem('bn-exercises', kept)", json.dumps(strange))
+    page.reload()
+    expect(forms.last.get_by_role("button", name="Check")).to_be_visible()
+
+
+def test_a_browser_that_keeps_nothing_is_no_hindrance(page: Page, address: str) -> None:
+    page.add_init_script(FULL)
+    page.goto(address + EXERCISES)
+    answer(page.locator("form.ask").first, right=True)
+    expect(page.locator(".tally")).to_contain_text("1 of")
+    page.goto(address + EXPERIMENT)
+    page.get_by_role("button", name="Predict first").click()
+    expect(page.locator(".answer")).to_be_hidden()
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
-    [("seven", "Write a number"), ("7", "2 numbers are asked for"), ("28/4; 9,0", "✓ Right.")],
+    ("ask", "text", "said"),
+    [
+        ("mean and the variance", "seven", "Write a number"),
+        ("mean and the variance", "7", "2 numbers are asked for"),
+        ("mean and the variance", "28/4; 9,0", "✓ Right."),
+        ("mean and the variance", "7 , 9", "✓ Right."),
+        ("Steps for 0.9", "44, 459, 4,603", "✓ Right."),
+        ("Steps for 0.9", "44, 459, 4,604", "✗ Not yet."),
+    ],
 )
 def test_numbers_are_read_as_people_write_them(
-    page: Page, address: str, text: str, said: str
+    page: Page, address: str, ask: str, text: str, said: str
 ) -> None:
-    page.goto(address + "learn/exercises.html")
-    first = page.locator("form.ask").first
-    first.get_by_role("textbox").fill(text)
-    first.get_by_role("button", name="Check").click()
-    expect(first.locator(".said")).to_contain_text(said)
+    page.goto(address + EXERCISES)
+    form = page.locator("form.ask", has_text=ask)
+    form.get_by_role("textbox").fill(text)
+    form.get_by_role("button", name="Check").click()
+    expect(form.locator(".word")).to_contain_text(said)
 
 
 def test_a_typical_mistake_is_named(page: Page, address: str) -> None:
-    page.goto(address + "learn/exercises.html")
+    page.goto(address + EXERCISES)
     first = page.locator("form.ask").first
     unbiased = json.loads(first.get_attribute("data-ask") or "")["mistakes"][0]
     first.get_by_role("textbox").fill(" ".join(map(str, unbiased)))
     first.get_by_role("button", name="Check").click()
-    expect(first.locator(".reason.shown")).to_have_count(1)
-    expect(first.locator(".reason.shown")).to_contain_text("divided by")
+    expect(first.locator("[role=status] .reason:visible")).to_have_count(1)  # screen readers say it
+    expect(first.locator(".reason:visible")).to_contain_text("divided by")
+
+
+def test_a_thing_that_moves_says_where_it_is(page: Page, address: str) -> None:
+    page.goto(address + "learn/algorithm.html")
+    form = page.locator("form.ask", has=page.locator("li"))
+    form.get_by_role("button", name="down").first.press("Enter")
+    expect(form.get_by_role("status")).to_contain_text(re.compile(r"^2 of 4: \w"))
+    expect(form.locator("li").nth(1).get_by_role("button", name="down")).to_be_focused()
 
 
 def test_without_a_script_there_are_no_forms(browser: Browser, address: str) -> None:
     with browser.new_context(java_script_enabled=False) as context:
         page = context.new_page()
-        page.goto(address + "learn/exercises.html")
+        page.goto(address + EXERCISES)
         expect(page.locator("form.ask:visible")).to_have_count(0)
         page.goto(address + EXPERIMENT)
         expect(page.locator(".answer")).to_be_visible()
@@ -126,5 +174,36 @@ def test_a_prediction_is_made_before_the_answer_is_seen(page: Page, address: str
     expect(page.locator(".predict")).to_contain_text("✓ Inside your range")
     page.get_by_role("link", name="All your predictions").click()
     expect(page.locator(".calibration")).to_contain_text("1 of 1 times")
+    other = "localStorage.getItem('bn-predictions').replace(/(\"measured\":)[^,]+/, '$19')"
+    page.evaluate(f"localStorage.setItem('bn-predictions', {other})")  # as another build measured
     page.locator("tbody a").click()
     expect(page.locator(".predict")).to_contain_text("✓ Inside your range")
+    page.get_by_role("link", name="All your predictions").click()
+    expect(page.locator(".calibration")).to_contain_text("1 of 1 times")
+
+
+def test_what_is_to_be_predicted_is_hidden_before_the_page_is_painted(
+    page: Page, address: str
+) -> None:
+    page.goto(address + EXPERIMENT)
+    page.get_by_role("button", name="Predict first").click()
+    page.route("**/predictions.js*", lambda route: route.abort())  # as if it came late
+    page.reload()
+    expect(page.locator("h1")).to_be_visible()
+    expect(page.locator(".answer")).to_be_hidden()
+
+
+@pytest.mark.parametrize("name", ["learn/exercises.html", EXPERIMENT])
+def test_what_readers_press_and_fill_in_looks_like_the_site(
+    page: Page, address: str, name: str
+) -> None:
+    page.goto(address + name)
+    if name == EXPERIMENT:
+        page.get_by_role("button", name="Predict first").click()
+    looks = page.eval_on_selector_all(
+        ":is(.ask, .predict, .predicted, .tally) :is(button, input:not([type='radio'], [type='checkbox']))",
+        """found => found.map(one => getComputedStyle(one)).map(look =>
+        [look.fontFamily === getComputedStyle(document.body).fontFamily, parseFloat(look.borderRadius) > 2])""",
+    )
+    assert looks
+    assert all(all(one) for one in looks)

@@ -22,7 +22,7 @@ from .conftest import ROOT, SCRIPTS, Site
 FOLDER, EPUB, PDF = "book", "bn_tutorial.epub", "bn_tutorial.pdf"
 XHTML, MATHML = "{http://www.w3.org/1999/xhtml}", "{http://www.w3.org/1998/Math/MathML}"
 LEFT_OUT = re.compile(
-    r"reference(/|\.html)|contributing/|404|genindex|search|_modules/|py-modindex"
+    r"reference(/|\.html)|contributing/|learn/slides|404|genindex|search|_modules/|py-modindex"
 )
 
 

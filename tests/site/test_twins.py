@@ -30,9 +30,12 @@ def test_a_twin_keeps_formulas_code_tables_and_links(monkeypatch: pytest.MonkeyP
     <p>See <a href="../learn/why.html#x">why</a>, <a href="https://a.b/c.html">out</a>,
     <span class="math notranslate">\\(\\gamma_i x^*\\)</span>.</p>
     <div class="math notranslate">\n\\[y = a_b\\]</div>
+    <div class="math notranslate" id="e"><span class="eqno">(7)<a class="headerlink" href="#e">#</a></span>\\[z\n\\]</div>
     <div class="highlight-ipython3"><div class="highlight"><pre><span>a_b</span> = 2\n</pre></div></div>
+    <details class="admonition hide above-input"><summary><p>Show evil</p><p>Hide evil</p></summary></details>
+    <div class="highlight-myst-ansi"><div class="highlight"><pre>3\n</pre></div></div>
     <table><tr><th>a</th><th>b</th></tr><tr><td>1 | 2</td><td><code>x</code></td></tr></table>
-    <script>evil()</script>"""
+    <script>evil()</script><form class="ask"><p>evil?</p><p>It would be, if it were so.</p></form>"""
     text = extension("bn_markdown", monkeypatch).markdown(page)
     for part in (
         "# A title\n",
@@ -40,7 +43,9 @@ def test_a_twin_keeps_formulas_code_tables_and_links(monkeypatch: pytest.MonkeyP
         "[out](https://a.b/c.html)",
         r"$\gamma_i x^*$",
         "$$\ny = a_b\n$$",
+        "$$\nz \\tag{7}\n$$",
         "```python\na_b = 2\n",
+        "```\n3\n```",
         r"| 1 \| 2 | `x` |",
     ):
         assert part in text

@@ -272,7 +272,7 @@ const labNetwork = () => {
     return list;
   }
 
-  return { Network, SGD, Adam, random, kernels, shuffle, moments };
+  return { Network, SGD, Adam, random, kernels, shuffle };
 };
 
 if (typeof module !== "undefined") module.exports = labNetwork();

@@ -159,7 +159,7 @@ const labWorker = (library, scope) => {
     measures = { gap, off, ratio, spread, apart };
   }
 
-  /** Note what the latest batch did within both networks: before anything else is asked of them. */
+  /** Note what the next batch will do within both networks. */
   function watch() {
     const batch = next(true);
     for (const kind of KINDS) {

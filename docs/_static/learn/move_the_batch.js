@@ -119,8 +119,12 @@ interactive.fill("move-figure", (data) => {
       return make("rect", { class: `ruler ${kind}`, x: at(from), width, y: height - 8, height: 16 });
     };
     const dot = (type, value, height, r) => make("circle", { class: type, cx: at(value), cy: height, r });
+    const order = [...data.x.keys()].sort((i, j) => (i === chosen) - (j === chosen)); // it lies on top
     const dots = (values, height) =>
-      values.map((value, i) => dot(i === chosen ? "dot chosen" : "dot", value, height, 6));
+      order.flatMap((i) => [
+        dot(i === chosen ? "dot chosen" : "dot", values[i], height, 7),
+        make("text", { class: "number", x: at(values[i]), y: height }, String(i + 1)),
+      ]);
     const beyond = [-1, 1].flatMap((side) => {
       const out = y.filter((value) => side * value > LIMIT).length; // what the axis has no room for
       const place = { class: "name", x: at(side * LIMIT), y: BOTTOM - 13, style: `text-anchor: ${side < 0 ? "start" : "end"}` };
@@ -136,7 +140,7 @@ interactive.fill("move-figure", (data) => {
       ...ruler.map((end, i) => line(`edge ${kind}`, end, image[i])),
       ...x.map((value, i) => line(i === chosen ? "path chosen" : "path", value, y[i])),
       ...dots(x, TOP), ...dots(y, BOTTOM),
-      ...outputsAtStart(kind).map((value) => dot("ring", value, BOTTOM, 7.5)),
+      ...outputsAtStart(kind).map((value) => dot("ring", value, BOTTOM, 9)),
       make("text", { x: at(x[chosen]), y: TOP + 20 }, `example ${chosen + 1}`),
       ...beyond,
     );

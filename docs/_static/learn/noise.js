@@ -65,9 +65,10 @@ interactive.fill("noise-figure", (data) => {
       const rule = (type, value) => make("line", { class: type, x1: at(value), x2: at(value), y1: 4, y2: HEIGHT });
       drawing.replaceChildren(
         ...bars(found[name], low, high), ...axis(low, high, ticks, HEIGHT), rule("truth", truth),
-        rule("law", truth - law[name]), rule("law", truth + law[name]),
+        ...[-1, 1].map((side) => rule(m < data.holds[name] ? "law early" : "law", truth + side * law[name])),
       );
-      say(numbers, `average ${format(mean)}\nscatter ${format(Math.sqrt(variance), 3)}, law ${format(law[name], 3)}`);
+      const early = m < data.holds[name] ? ` (from ${data.holds[name]} on)` : "";
+      say(numbers, `average ${format(mean)}\nscatter ${format(Math.sqrt(variance), 3)}\nlaw ${format(law[name], 3)}${early}`);
     }
   }
 
