@@ -98,6 +98,7 @@ def test_the_images_are_the_sample_s_and_light(page: Page, html: Path) -> None:
     assert (html / "_static" / "lab" / "images.js").stat().st_size < 250_000
 
 
+@pytest.mark.alone
 def test_two_networks_make_200_steps_a_second_and_the_page_60_frames(
     browser: Browser, address: str
 ) -> None:
@@ -196,6 +197,7 @@ def test_screen_readers_are_told_little(page: Page) -> None:
     assert page.locator("#lab [aria-live=polite]").count() == 0
 
 
+@pytest.mark.alone
 def test_less_motion_is_less_motion(browser: Browser, address: str) -> None:
     drawn = {}
     for motion in ("reduce", "no-preference"):

@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -35,6 +35,8 @@ WIDTHS: dict[str, ViewportSize] = {
 }
 PAGES, FRONT = pages(), "index.html"
 COLOURS = ["color-contrast", "link-in-text-block"]
+#: What depends on a window's width, but for what a narrow one has of the theme, the same on every page.
+NARROW = ["scrollable-region-focusable", "target-size", "aria-hidden-focus", "nested-interactive"]
 APART = ("404.html", "genindex.html", "search.html")  # nobody reads on to them
 #: What people type, and the pages of which one should be among the first that are found.
 SEARCHES = {
@@ -129,24 +131,20 @@ def visited(browser: Browser, address: str) -> Callable[[str], Visit]:
                         continue
                     page.emulate_media(color_scheme=scheme)
                     page.wait_for_selector(f"html[data-theme={scheme}]")
-                    colours = width == "desktop" or name == FRONT
-                    visit.violations[f"{width}, {scheme}"] = violations(page, scheme, colours)
+                    rules = COLOURS if scheme == "dark" else NARROW  # nothing else differs
+                    if scheme == "light" and (width == "desktop" or name == FRONT):
+                        rules = []
+                    visit.violations[f"{width}, {scheme}"] = violations(page, rules)
             return visit
 
     return visit_page
 
 
-def violations(page: Page, scheme: Scheme, colours: bool) -> list[str]:
-    """Return what axe finds: by all rules on a light page, by those about colours on a dark one.
-
-    Colours take most of the time. They do not depend on a window's width, but for what only a narrow
-    one has, which is the theme's, and the same on every page.
-    """
+def violations(page: Page, rules: Sequence[str]) -> list[str]:
+    """Return what axe finds by some rules, or by all if none are named."""
     options: dict[str, Any] = {"preload": False, "resultTypes": ["violations"]}
-    if scheme == "dark":  # in which nothing else differs
-        options["runOnly"] = {"type": "rule", "values": COLOURS}
-    elif not colours:
-        options["rules"] = {rule: {"enabled": False} for rule in COLOURS}
+    if rules:
+        options["runOnly"] = {"type": "rule", "values": rules}
     return [
         f"{one['id']}: {one['help']}: " + " ".join(node["html"] for node in one["nodes"])
         for one in Axe().run(page, options=options).response["violations"]
@@ -159,6 +157,7 @@ def opened(browser: Browser, scheme: Scheme = "light") -> Iterator[Page]:
     context = browser.new_context(
         viewport=WIDTHS["desktop"], color_scheme=scheme, reduced_motion="reduce"
     )
+    context.set_default_timeout(120_000)  # of a machine that has other work
     yield context.new_page()
     context.close()
 
