@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
 os.environ["CUDA_VISIBLE_DEVICES"] = "-1"  # the tests ask for the same bits, so for the CPU
 os.environ["BN_TUTORIAL_WORKERS"] = "1"  # worker processes have tests of their own
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell says of what it starts with &
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)
