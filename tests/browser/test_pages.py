@@ -36,7 +36,7 @@ WIDTHS: dict[str, ViewportSize] = {
 PAGES, FRONT = pages(), "index.html"
 COLOURS = ["color-contrast", "link-in-text-block"]
 #: What depends on a window's width, but for what a narrow one has of the theme, the same on every page.
-NARROW = ["scrollable-region-focusable", "target-size", "aria-hidden-focus", "nested-interactive"]
+NARROW = ["scrollable-region-focusable", "aria-hidden-focus", "nested-interactive"]
 APART = ("404.html", "genindex.html", "search.html")  # nobody reads on to them
 #: What people type, and the pages of which one should be among the first that are found.
 SEARCHES = {
