@@ -2,8 +2,9 @@
 
 The theme brings all of Bootstrap and of Font Awesome along, of which the site uses a small part. Its
 files stay what they are; their copies beside the finished pages lose what no page asks for. Sphinx
-copies them anew in every build. A figure's numbers are linked below it, as a file, so that its copy
-need not carry them, too.
+copies them anew when it has written a page; myst-nb does so in every build, and complains of a copy
+that is not its own. A figure's numbers are linked below it, as a file, so that its copy need not carry
+them, too.
 """
 
 from __future__ import annotations
@@ -54,6 +55,13 @@ def lighten(app: Sphinx, exception: Exception | None) -> None:
         drawing = figure.read_text("utf-8")
         if (light := _NUMBERS.sub("", drawing)) != drawing:
             figure.write_text(light, "utf-8")
+
+
+def make_room(app: Sphinx, exception: Exception | None) -> None:
+    """Remove what myst-nb is about to copy."""
+    if exception is None:
+        for sheet in Path(app.outdir, "_static").glob("mystnb.*.css"):
+            sheet.unlink()
 
 
 def without_unused(styles: list[str], pages: list[str], scripts: list[str]) -> list[str]:
@@ -126,5 +134,6 @@ def with_icons(font: bytes, icons: set[int]) -> bytes:
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
+    app.connect("build-finished", make_room, priority=100)
     app.connect("build-finished", lighten)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

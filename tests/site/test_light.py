@@ -1,6 +1,8 @@
 """Pages load little: styles that are used, icons that are shown, and each word about itself once."""
 
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -100,3 +102,23 @@ def test_figures_do_not_carry_the_numbers_that_are_linked_below_them(site: Site)
 def test_a_page_says_once_how_wide_it_is(site: Site) -> None:
     for name, page in site.pages.items():
         assert len(page.select("meta[name=viewport]")) == 1, name
+
+
+def test_a_second_build_finds_the_first_ones_styles(tmp_path: Path) -> None:
+    source, built = tmp_path / "source", tmp_path / "html"
+    source.mkdir()
+    source.joinpath("conf.py").write_text(
+        f"import sys; sys.path.append({str(DOCS / '_ext')!r})\n"
+        "extensions = ['myst_nb', 'bn_light']\nnb_execution_mode = 'off'\n"
+        "html_theme = 'pydata_sphinx_theme'\nmyst_enable_extensions = ['colon_fence']\n"
+    )
+    sphinx = [sys.executable, "-m", "sphinx", "-W", "-q", str(source), str(built)]
+    sheets = []
+    for text in ("# A page\n", None, "# A page\n\n:::{versionadded} 1\n:::\n"):
+        if text:
+            source.joinpath("index.md").write_text(text)
+        subprocess.run(sphinx, check=True)
+        sheets.append((built / "_static/styles/pydata-sphinx-theme.css").read_text())
+    assert sheets[0] == sheets[1]
+    assert "versionadded" not in sheets[1]
+    assert "versionadded" in sheets[2]
