@@ -6,7 +6,7 @@
   const KEPT = "bn-exercises";
   const SHORT = 1e-9; // what rounding leaves
 
-  const { make, recall, keep } = interactive;
+  const { make, button, recall, keep } = interactive;
 
   /** Read numbers as people write them: 0,5 or −5/3, several with spaces or semicolons between them. */
   function numbers(text) {
@@ -68,16 +68,15 @@
         row.dataset.place = place;
         const name = row.textContent.trim();
         for (const [sign, way] of [["↑", "up"], ["↓", "down"]]) {
-          const button = make("button", { type: "button" }, sign);
-          button.setAttribute("aria-label", `${name}: ${way}`);
-          button.addEventListener("click", () => {
+          const mover = button(sign, () => {
             if (way === "up") row.previousElementSibling?.before(row);
             else row.nextElementSibling?.after(row);
-            button.focus();
+            mover.focus();
             const place = [...list.children].indexOf(row) + 1;
             form.querySelector(".word").textContent = `${place} of ${rows.length}: ${name}`; // for who cannot see it
           });
-          row.append(button);
+          mover.setAttribute("aria-label", `${name}: ${way}`);
+          row.append(mover);
         }
         row.addEventListener("dragstart", (event) => {
           event.dataTransfer.setData("text/plain", name);
@@ -118,13 +117,11 @@
     const right = forms.filter((form) => form.classList.contains("right")).length;
     tally.textContent = `${right} of ${forms.length} answered right on this page. Kept in this browser only. `;
     if (names.some((name) => name in recall(KEPT, {}))) {
-      const forget = make("button", { type: "button" }, "Start again");
-      forget.addEventListener("click", () => {
+      tally.append(button("Start again", () => {
         const others = Object.entries(recall(KEPT, {})).filter(([name]) => !names.includes(name));
         keep(KEPT, Object.fromEntries(others));
         location.reload();
-      });
-      tally.append(forget);
+      }));
     }
   }
 

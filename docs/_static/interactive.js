@@ -26,6 +26,13 @@ const interactive = {
     return element;
   },
 
+  /** Make a button that does something. */
+  button(text, act) {
+    const made = interactive.make("button", { type: "button" }, text);
+    made.addEventListener("click", act);
+    return made;
+  },
+
   /** Return what this browser has kept by that name, or something else if it has kept nothing. */
   recall(name, otherwise) {
     if (interactive.unkept.has(name)) return interactive.unkept.get(name);

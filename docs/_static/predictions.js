@@ -11,7 +11,7 @@
     number: { name: "", times: 1, digits: 2, none: 0 },
   };
 
-  const { make, recall, keep } = interactive;
+  const { make, button, recall, keep } = interactive;
   const shown = (value, unit) => interactive.format(value * UNITS[unit].times, UNITS[unit].digits);
   const inside = ({ low, high, measured }) => low <= measured && measured <= high;
   const side = (value, unit) => Math.sign(value - UNITS[unit].none);
@@ -33,9 +33,7 @@
     box.before(place);
 
     function toggle(text, first) {
-      const button = make("button", { type: "button" }, text);
-      button.addEventListener("click", () => { keep(MODE, first); show(); place.querySelector("input, button")?.focus(); });
-      return button;
+      return button(text, () => { keep(MODE, first); show(); place.querySelector("input, button")?.focus(); });
     }
 
     function form() {
@@ -102,8 +100,7 @@
       make("td", {}, shown(one.measured, one.unit)),
       make("td", {}, inside(one) ? "✓ inside" : "✗ outside")));
     const names = ["Experiment", "You", "Measured", ""].map((name) => make("th", { scope: "col" }, name));
-    const forget = make("button", { type: "button" }, "Forget all of them");
-    forget.addEventListener("click", () => { if (confirm("Forget all your predictions?")) { keep(KEPT, {}); summary(place); } });
+    const forget = button("Forget all of them", () => { if (confirm("Forget all your predictions?")) { keep(KEPT, {}); summary(place); } });
     place.append(make("table", { class: "table" }, make("thead", {}, make("tr", {}, ...names)), make("tbody", {}, ...rows)), make("p", {}, forget));
   }
 

@@ -4,7 +4,7 @@
 (() => {
   const place = document.getElementById("lab");
   if (!place) return;
-  const { make } = interactive;
+  const { make, button } = interactive;
   const { NAMES, number, paper, curves, gradients, histograms } = labCharts;
 
   // --- what can be set; the values of a slider are those of the list
@@ -80,11 +80,6 @@
   }
 
   const group = (name, keys) => make("fieldset", {}, make("legend", {}, name), ...keys.map((key) => controls[key].element));
-  const button = (text, act) => {
-    const element = make("button", { type: "button" }, text);
-    element.addEventListener("click", act);
-    return element;
-  };
 
   // --- what is shown
 

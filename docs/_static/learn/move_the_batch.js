@@ -54,9 +54,7 @@ interactive.fill("move-figure", (data) => {
     trained,
   );
   function button(text, act) {
-    const element = make("button", { type: "button" }, text);
-    element.addEventListener("click", () => { act(); update(); });
-    return element;
+    return interactive.button(text, () => { act(); update(); });
   }
   function train(count) {
     const batch = batchStatistics(inputs());

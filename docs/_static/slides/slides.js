@@ -3,7 +3,7 @@
 "use strict";
 
 (() => {
-  const { make } = interactive;
+  const { make, button } = interactive;
   const root = document.documentElement;
   const place = document.querySelector(".deck");
   const plans = { all: "All slides", ...JSON.parse(place.dataset.plans) };
@@ -12,10 +12,10 @@
   const follower = window.name === "bn-speaker";
   let shown = every, now = 0, second = null;
 
-  const button = (text, name, act) => {
-    const made = make("button", { type: "button" }, text);
-    if (name) made.setAttribute("aria-label", name);
-    made.addEventListener("click", act);
+  /** Make a button that shows a sign, and is called by a word. */
+  const signed = (sign, name, act) => {
+    const made = button(sign, act);
+    made.setAttribute("aria-label", name);
     return made;
   };
 
@@ -135,13 +135,13 @@
     if (follower && source === window.opener) follow(data.slide);
   });
 
-  const showing = button("Notes", "", notes);
+  const showing = button("Notes", notes);
   showing.setAttribute("aria-pressed", "false");
   const wall = make("nav", { class: "on-the-wall", "aria-label": "Slides" },
-    button("‹", "Back", back), number, button("›", "On", next), button("×", "Leave", stop));
+    signed("‹", "Back", back), number, signed("›", "On", next), signed("×", "Leave", stop));
   place.append(
-    make("label", { for: choice.id }, "Show"), choice, button("Present", "", start), button("Notes in a second window", "", speaker),
-    showing, button("Print, or save as PDF", "", () => print()), count);
+    make("label", { for: choice.id }, "Show"), choice, button("Present", start), button("Notes in a second window", speaker),
+    showing, button("Print, or save as PDF", () => print()), count);
   document.body.append(wall);
   const asked = () => {
     const plan = location.hash.replace("#plan-", "");
