@@ -18,7 +18,17 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from nbclient import NotebookClient
 
-from bn_tutorial.figures import COLORS, INK, MOVING, STYLE, inline, interactive, read_data, to_svg
+from bn_tutorial.figures import (
+    COLORS,
+    INK,
+    MOVING,
+    STYLE,
+    inline,
+    interactive,
+    read_data,
+    to_svg,
+    without_data,
+)
 from bn_tutorial.recipe import NORMALISERS
 
 with np.printoptions():  # which it changes for everybody
@@ -117,7 +127,7 @@ def test_a_figure_carries_its_numbers(axes: Axes) -> None:
     assert header == "panel,line,kind,series,x,y"  # the axes have no labels
     assert rows == ["panel 1,1,line,batch norm,1.0,0.5", "panel 1,1,line,batch norm,2.0,0.25"]
     with pytest.raises(ValueError, match="carries no data"):
-        read_data(to_svg(figure, numbers=False))
+        read_data(without_data(to_svg(figure)))
 
 
 def test_an_interactive_figure_hands_its_numbers_to_the_page(

@@ -43,3 +43,4 @@ from .svg import inline as inline
 from .svg import interactive as interactive
 from .svg import read_data as read_data
 from .svg import to_svg as to_svg
+from .svg import without_data as without_data

@@ -24,20 +24,19 @@ _INK_BY_SCHEME = (
 _DATA = '<metadata id="data">', "</metadata>"
 
 
-def to_svg(figure: Figure, *, numbers: bool = True) -> str:
+def to_svg(figure: Figure) -> str:
     """Return a figure as SVG whose ink follows the colour scheme, light or dark, of its page.
 
     Parameters
     ----------
     figure : matplotlib.figure.Figure
         A figure in the house style.
-    numbers : bool
-        Whether the file carries the numbers that the figure shows, which `read_data` returns.
 
     Returns
     -------
     str
-        The text of an SVG file, without a date, so that equal figures are equal files.
+        The text of an SVG file, without a date, so that equal figures are equal files. It carries
+        the numbers that the figure shows; `read_data` returns them.
     """
     with io.StringIO() as buffer:
         about = {"Date": None, "Title": str(figure.get_label())}
@@ -45,11 +44,9 @@ def to_svg(figure: Figure, *, numbers: bool = True) -> str:
             figure.savefig(buffer, format="svg", metadata=about)
         drawing = buffer.getvalue().replace("<svg ", '<svg id="figure" ', 1)
     head, mark, tail = drawing.replace(INK, "var(--ink)").partition("<defs>")
-    data = ""
-    if numbers:
-        shown = figure.data if isinstance(figure, NumberedFigure) else table(figure)
-        data = escape(shown.to_csv(index=False)).join(_DATA)
-    return f"{head}{_INK_BY_SCHEME}{data}{mark}{tail}"
+    numbers = figure.data if isinstance(figure, NumberedFigure) else table(figure)
+    data = escape(numbers.to_csv(index=False))
+    return f"{head}{_INK_BY_SCHEME}{_DATA[0]}{data}{_DATA[1]}{mark}{tail}"
 
 
 def read_data(svg: str) -> str:
@@ -69,6 +66,18 @@ def read_data(svg: str) -> str:
     if not mark:
         raise ValueError("this SVG carries no data: it was not written by bn_tutorial.")
     return unescape(rest.partition(_DATA[1])[0])
+
+
+def without_data(svg: str) -> str:
+    """Return a figure without the numbers that it carries, if it carries any.
+
+    Parameters
+    ----------
+    svg : str
+        What `to_svg` returned, or another SVG.
+    """
+    head, mark, rest = svg.partition(_DATA[0])
+    return head + rest.partition(_DATA[1])[2] if mark else svg
 
 
 def inline() -> None:

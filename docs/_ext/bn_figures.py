@@ -102,7 +102,7 @@ def _panel(figure: Any, number: int) -> str:
     figure.suptitle("\n".join(textwrap.wrap(title, 38)), x=0.02, ha="left", fontsize="medium")
     figure.set_size_inches(2.9, 2.2)
     chosen.set_subplotspec(figure.add_gridspec(1, 1)[0])
-    return figures.to_svg(figure, numbers=False)  # those of the whole figure are many
+    return figures.to_svg(figure)
 
 
 def prune(app: Sphinx) -> None:

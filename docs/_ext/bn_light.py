@@ -21,6 +21,8 @@ from fontTools.ttLib import TTFont
 from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError
 
+from bn_tutorial.figures import without_data
+
 #: Scripts that bring the styles of what they draw along, or that no page loads.
 APART = ("mathjax", "fontawesome.js")
 #: What stays of a font's names: its makers and its licence. A part of it may not have the others.
@@ -31,7 +33,6 @@ _ARGUMENTS = re.compile(r"\([^()]*\)|\[[^\]]*\]")  # :is(...) and others, which 
 _VARIABLE = re.compile(  # a definition, as far as its semicolon: texts and addresses have some, too
     r"""(?<=[{;\s])(--[\w-]+)\s*:(?:"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|\([^()]*\)|[^;{}"'])*(?:;|(?=\}))"""
 )
-_NUMBERS = re.compile(r'<metadata id="data">.*?</metadata>', re.DOTALL)
 _ICON = re.compile(r"\\([EeFf][0-9A-Fa-f]{3})|([\ue000-\uf8ff])")
 
 
@@ -53,7 +54,7 @@ def lighten(app: Sphinx, exception: Exception | None) -> None:
         font.write_bytes(with_icons(font.read_bytes(), icons))
     for figure in Path(app.outdir, "_images").glob("*.svg"):
         drawing = figure.read_text("utf-8")
-        if (light := _NUMBERS.sub("", drawing)) != drawing:
+        if (light := without_data(drawing)) != drawing:
             figure.write_text(light, "utf-8")
 
 
