@@ -89,12 +89,12 @@ nets = {
     }
     for kind, change in CHANGES.items()
 }
-on_trial = {4: ("batch", "layer"), none.batch_size: tuple(ways)}
-seeds = {  # with batches of 4, what is only to be seen has fewer
-    net: trial.seeds if way in on_trial[net.batch_size] else trial.few_seeds
-    for row in nets.values()
-    for way, net in row.items()
-}
+seeds = dict.fromkeys(
+    (net for row in nets.values() for net in row.values()), trial.seeds
+)
+for way, net in nets["three layers, batches of 4"].items():
+    if way not in ("batch", "layer"):  # only to be seen
+        seeds[net] = trial.few_seeds
 trial.train(seeds, ends=True)
 TEST = "test_accuracy_population"
 trial.dots(
