@@ -36,8 +36,9 @@ import sys
 from pathlib import Path
 from bn_tutorial import __version__
 from bn_tutorial.evidence import editions
+from bn_tutorial.training.provenance import commit_of
 try:
-    print("Kept as", editions.release(*map(Path, sys.argv[1:]), __version__))
+    print("Kept as", editions.release(*map(Path, sys.argv[1:]), __version__, commit_of(Path())))
 except (ValueError, OSError) as error:
     sys.exit(f"No ledger was kept: {error}")
 """

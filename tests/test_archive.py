@@ -338,6 +338,13 @@ def test_what_is_no_zip_or_cut_off_is_refused(content: bytes, tmp_path: Path, ho
     assert not home.exists()
 
 
+def test_what_cannot_be_read_is_not_called_damaged(tmp_path: Path, home: Path) -> None:
+    (tmp_path / "runs.zip").mkdir()
+    with pytest.raises(ArchiveError, match=r"cannot be read .*name the address"):
+        archive.unpack(tmp_path / "runs.zip")
+    assert not home.exists()
+
+
 def test_a_flipped_bit_anywhere_is_refused_or_harmless(packed: Path, home: Path) -> None:
     whole = packed.read_bytes()
     for place in range(0, len(whole), len(whole) // 60):

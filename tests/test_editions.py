@@ -99,14 +99,24 @@ def test_changes_are_first_words_and_other_words(folder: Path) -> None:
     ]
 
 
+def test_a_ledger_of_another_time_is_read_and_a_broken_one_is_named(folder: Path) -> None:
+    content = ledger(4, big="supported")
+    content["provenance"]["of another time"] = "unknown here"
+    (folder / "0.4.0.json").write_text(json.dumps(content))
+    assert [one.name for one in editions.editions(folder)][-1] == "0.4.0"
+    (folder / "0.4.0.json").write_text("<<<<<<< ours")
+    with pytest.raises(ValueError, match=r"0\.4\.0\.json is no ledger .* restore it"):
+        editions.editions(folder)
+
+
 def test_a_release_keeps_the_ledger_of_the_built_site(folder: Path, tmp_path: Path) -> None:
     built = tmp_path / "ledger.json"
     content = ledger(5, big="supported")
     built.write_text(json.dumps(content))
-    target = editions.release(built, folder, "0.4.0")
+    target = editions.release(built, folder, "0.4.0", "c5")
     assert Edition.of("0.4.0", json.loads(target.read_text())).word("big") == "supported"
     with pytest.raises(ValueError, match=r"0\.4\.0 has its ledger already"):
-        editions.release(built, folder, "0.4.0")
+        editions.release(built, folder, "0.4.0", "c5")
 
 
 @pytest.mark.parametrize(
@@ -116,7 +126,7 @@ def test_a_release_keeps_the_ledger_of_the_built_site(folder: Path, tmp_path: Pa
         ({"commit": "unknown commit"}, "commit all"),
         ({"commit": None}, "commit all"),
         ({"data": {"digest": "0", "source": "sample", "sample": True}}, "judges nothing"),
-        ({"more": 1}, "is no ledger"),
+        ({"commit": "0000000"}, "and this is"),
     ],
 )
 def test_what_is_no_release_is_refused(
@@ -126,7 +136,7 @@ def test_what_is_no_release_is_refused(
     built = tmp_path / "ledger.json"
     built.write_text(json.dumps({**content, "provenance": content["provenance"] | changed}))
     with pytest.raises(ValueError, match=reason):
-        editions.release(built, folder, "0.4.0")
+        editions.release(built, folder, "0.4.0", "c5")
     with pytest.raises(ValueError, match="build the site first"):
-        editions.release(tmp_path / "nothing", folder, "0.4.0")
+        editions.release(tmp_path / "nothing", folder, "0.4.0", "c5")
     assert len([*folder.iterdir()]) == 3

@@ -183,6 +183,18 @@ def test_a_series_is_named_by_its_normaliser_whatever_its_colour(norm: str | Non
 # Curves
 
 
+def test_what_was_measured_at_the_end_alone_is_a_dot_there() -> None:
+    once = Runs(made_up(PLAIN, seed, fit_accuracy=[0.5 + seed / 10]) for seed in range(3))
+    figure = figures.curves(once, [PLAIN], "fit_accuracy", alt=ALT)
+    points = [np.asarray(line.get_xydata()) for line in figure.axes[0].lines]
+    points = [point[np.isfinite(point).all(axis=1)] for point in points]
+    expected = [[(PLAIN.epochs, value)] for value in (0.5, 0.6, 0.7, 0.6)]
+    np.testing.assert_allclose([one for one in points if len(one)], expected)
+    assert {line.get_marker() for line in figure.axes[0].lines} == {"o", "."}
+    usual = figures.curves(RUNS, [PLAIN], "fit_accuracy", alt=ALT)
+    assert {line.get_marker() for line in usual.axes[0].lines} == {"None"}
+
+
 def test_curves_have_a_panel_for_each_metric() -> None:
     figure = figures.curves(RUNS, [PLAIN, BATCH], ["accuracy", "val_accuracy"], alt=ALT)
     left, right = figure.axes

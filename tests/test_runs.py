@@ -104,6 +104,13 @@ def test_curves_are_nan_after_a_run_has_diverged() -> None:
     np.testing.assert_allclose(curves, [[0, 0.1, 0.2], [0.1, 0.2, np.nan]])
 
 
+def test_curves_of_what_was_measured_once_stand_in_the_last_epoch() -> None:
+    once = Run(PLAIN, 1, {"loss": [3.0, 2.0, 1.0], "fit_accuracy": [0.5]}, MADE)
+    nan = math.nan
+    np.testing.assert_array_equal(Runs([once]).curves("fit_accuracy"), [[nan, nan, 0.5]])
+    assert Runs([once]).frame()["fit_accuracy"].iloc[-1] == 0.5
+
+
 def test_frame_has_a_row_for_each_run_and_epoch() -> None:
     frame = Runs([run(PLAIN, 0), DIVERGED, run(NORMALIZED, 0)]).frame()
     assert list(frame.columns) == [

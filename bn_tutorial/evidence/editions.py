@@ -38,7 +38,9 @@ class Edition:
         """Return the edition of a ledger's file: its ``provenance`` and its ``claims``."""
         claims = content["claims"]
         entries = {one["id"]: one for claim in claims for one in (claim, *claim["parts"])}
-        return cls(name, Provenance(**content["provenance"]), entries)
+        known = {field.name for field in dataclasses.fields(Provenance)}
+        made = {field: value for field, value in content["provenance"].items() if field in known}
+        return cls(name, Provenance(**made), entries)
 
     def word(self, name: str) -> str:
         """Return the verdict on a claim or a part; ``not judged`` if there is none."""
@@ -60,6 +62,11 @@ def editions(folder: Path, reference: Path | None = None) -> list[Edition]:
     reference : Path, optional
         The ledger of the reference build. It counts if it is younger than all releases: another
         one will take its place, and what a release has changed should stay what it was.
+
+    Raises
+    ------
+    ValueError
+        If a file is no ledger.
     """
     found = [_read(path, path.stem) for path in folder.glob("*.json")]
     found.sort(key=lambda one: one.made.created)
@@ -71,7 +78,10 @@ def editions(folder: Path, reference: Path | None = None) -> list[Edition]:
 
 
 def _read(path: Path, name: str) -> Edition:
-    return Edition.of(name, json.loads(path.read_text("utf-8")))
+    try:
+        return Edition.of(name, json.loads(path.read_text("utf-8")))
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path} is no ledger ({error}): restore it from the history.") from error
 
 
 def since(known: Sequence[Edition], name: str) -> Edition | None:
@@ -150,7 +160,7 @@ def changes(known: Iterable[Edition]) -> list[Change]:
     return found
 
 
-def release(ledger: Path, folder: Path, version: str) -> Path:
+def release(ledger: Path, folder: Path, version: str, commit: str) -> Path:
     """Keep the ledger of a built site as that of a version.
 
     Parameters
@@ -161,6 +171,8 @@ def release(ledger: Path, folder: Path, version: str) -> Path:
         Where those of the releases are.
     version : str
         The version.
+    commit : str
+        What is checked out: the site must have been built from it.
 
     Returns
     -------
@@ -170,8 +182,8 @@ def release(ledger: Path, folder: Path, version: str) -> Path:
     Raises
     ------
     ValueError
-        If there is no such ledger, it was built from the sample or from a changed checkout, or
-        the version has one already. Nothing was written then.
+        If there is no such ledger, it was built from the sample, from a changed checkout or from
+        another commit, or the version has one already. Nothing was written then.
     StorageError
         If the folder cannot be written.
     """
@@ -187,5 +199,7 @@ def release(ledger: Path, folder: Path, version: str) -> Path:
         raise ValueError("a ledger from the sample judges nothing: build the profile standard.")
     if not made.commit or str(made.commit).endswith(("-dirty", "unknown commit")):
         raise ValueError(f"it was built from {made.commit}: commit all, and build the site again.")
+    if made.commit != commit:
+        raise ValueError(f"it was built from {made.commit}, and this is {commit}: build it again.")
     settings.write(target, lambda file: file.write(text.encode()))
     return target

@@ -36,8 +36,8 @@ def record(
         What `judge` returned; each is stored under its id.
     runs : iterable of Run
         All that was measured, each run once; their provenance and the profile are stored as
-        ``provenance``, and as ``computed`` how many ``runs`` there are, and how many of them were
-        computed ``elsewhere`` and fetched.
+        ``provenance``, as ``computed`` how many ``runs`` there are, and how many of them were
+        computed ``elsewhere`` and fetched; and as ``fetched``, for each by its name, whether it was.
     **values : float, int, str, Interval, Verdict, or dict or list of these
         By name.
 
@@ -49,14 +49,23 @@ def record(
         If the storage folder cannot be written.
     """
     values = {**(verdicts or {}), **values}
-    if made := [run.provenance for run in runs]:
-        values["provenance"] = together(made).asdict() | {"profile": profile().name}
-        elsewhere = sum(one.fetched is not None for one in made)
-        values["computed"] = {"runs": len(made), "elsewhere": elsewhere}
+    if runs := list(runs):
+        made = together(run.provenance for run in runs)
+        values["provenance"] = made.asdict() | {"profile": profile().name}
+        values["fetched"] = fetched = {
+            _name(run): run.provenance.fetched is not None for run in runs
+        }
+        values["computed"] = {"runs": len(fetched), "elsewhere": sum(fetched.values())}
     content = json.dumps(_pack(values), indent=1).encode()
     path = evidence_path(group)
     if not path.exists() or path.read_bytes() != content:  # an unchanged file makes no page stale
         settings.write(path, lambda file: file.write(content))
+
+
+def _name(run: Run) -> str:
+    """Return what tells a run from all others of a build: experiments may share some."""
+    engine = str(run.provenance.engine).rpartition(".")[2]
+    return f"{run.recipe.digest}-{run.seed}-{engine}"
 
 
 def recall(name: str) -> Any:

@@ -109,6 +109,8 @@ class Panel:
             {k: style[k] for k in style.keys() & {"linestyle"}},
             np.broadcast_to(x, values.shape),
         )
+        if np.isfinite(values.filled(np.nan)).any(axis=0).sum() == 1:  # no line joins one point
+            thin, style = thin | {"marker": "."}, {"marker": "o"} | style
         for seed, path, course in zip(names or range(len(values)), paths, values, strict=True):
             self.axes.plot(path, course, color=color, linewidth=0.7, alpha=0.55, **thin)
             self.note("line", f"{series}, seed {seed}", x=path, y=course.filled(np.nan))

@@ -163,14 +163,21 @@ def unpack(path: Path) -> Archive:
         If anything in it is not as it should be.
     """
     try:
-        if path.stat().st_size > MOST_BYTES:
-            raise ValueError(f"it is larger than {MOST_BYTES >> 20} MB")
-        with zipfile.ZipFile(path) as content:
-            return _verified(content)
+        file = path.open("rb")
     except FileNotFoundError:
         raise ArchiveError(
             f"there is no {path}: name the address of a built site, or its {NAME}."
         ) from None
+    except OSError as error:
+        raise ArchiveError(
+            f"{path} cannot be read ({error.strerror}), so nothing of it was stored: "
+            f"name the address of a built site, or a {NAME} that you may read."
+        ) from error
+    try:
+        with file:
+            if path.stat().st_size > MOST_BYTES:
+                raise ValueError(f"it is larger than {MOST_BYTES >> 20} MB")
+            return _verified(zipfile.ZipFile(file))
     except _DAMAGED as error:
         reason = " ".join(str(error).split())[:200].rstrip(".") or type(error).__name__
         raise ArchiveError(

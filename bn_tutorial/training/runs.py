@@ -119,12 +119,17 @@ class Runs:
         return pd.Series(values, seeds, dtype="float64", name=metric)
 
     def curves(self, metric: str) -> npt.NDArray[np.float64]:
-        """Return a metric's course, shape (runs, epochs); NaN after a run diverged."""
+        """Return a metric's course, shape (runs, epochs); NaN after a run diverged.
+
+        What was measured once, at the end, stands in the last epoch.
+        """
         longest = max(max(run.recipe.epochs, len(run.history[metric])) for run in self)
         curves = np.full((len(self), longest), np.nan)
         for row, run in zip(curves, self, strict=True):
             values = run.history[metric]
-            row[: len(values)] = values
+            once = len(values) == 1 and not run.diverged
+            start = run.recipe.epochs - 1 if once else 0
+            row[start : start + len(values)] = values
         return curves
 
     def frame(self) -> pd.DataFrame:

@@ -35,6 +35,7 @@ KINDS = ("epub", "pdf")
 #: Pages that are not in it, with all below them.
 LEFT_OUT = ("reference", "contributing/index", "learn/slides")
 UNKNOWN = "https://example.org/"  # where a site stands whose address nobody has said
+COVER = "cover.png"
 NEEDED = ("playwright", "pikepdf")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 #: Writes into the contents on which pages chapters begin.
@@ -52,9 +53,7 @@ class Book(SphinxDirective):
         if not self.config.book:
             return []
         links = (f'<a href="{FOLDER}/{NAME}.{kind}" download>{kind.upper()}</a>' for kind in KINDS)
-        offer = (
-            f"<p><strong>To take with you</strong>, the site as a book: {' or '.join(links)}.</p>"
-        )
+        offer = f'<p class="offer"><strong>To take with you</strong>, the site as a book: {" or ".join(links)}.</p>'
         return [nodes.raw("", offer, format="html")]
 
 
@@ -68,10 +67,12 @@ def write_book(app: Sphinx, exception: Exception | None) -> None:
     """Make the book, or remove that of another build, which nothing offers any more."""
     if exception is not None or app.builder.name != "html":
         return
-    shutil.rmtree(Path(app.outdir, FOLDER), ignore_errors=True)
-    if app.config.book:
+    if not app.config.book:
+        shutil.rmtree(Path(app.outdir, FOLDER), ignore_errors=True)
+    else:
         base = app.config.html_baseurl
         about = {
+            "name": app.env.titles[app.config.root_doc].astext(),
             "author": app.config.author,
             "version": app.config.release,
             "made": app.config.html_context["provenance"],
@@ -125,25 +126,29 @@ def make(html: Path, order: Sequence[tuple[str, int]], site: str, about: Mapping
         style = Path(__file__).parents[1] / "_templates" / "book" / "book.css"
         code = HtmlFormatter(style="a11y-high-contrast-light").get_style_defs(".highlight")
         (folder / "book.css").write_text(f"{code}\n{style.read_text('utf-8')}", "utf-8")
-        mathjax = (html / "_static" / "mathjax" / "tex-chtml.js").as_uri()
         told = [
             {"name": one.name, "title": one.title, "body": bn_chapters.printed(one)}
             for one in chapters
         ]
         page = render(
             "book/print.html",
+            **about,
             title=render("book/title.html", **about),
             chapters=told,
             nodes=_tree(chapters, "#{0}"),
-            mathjax=mathjax,
-            author=about["author"],
+            mathjax=(html / "_static" / "mathjax" / "tex-chtml.js").as_uri(),
         )
         (folder / "print.html").write_text(page, "utf-8")
-        mathml = _print(folder, chapters, about["author"])
+        hero = (html / "_static" / "hero.png").resolve(strict=True).as_uri()
+        (folder / "cover.html").write_text(render("book/cover.html", **about, hero=hero), "utf-8")
+        with _browser() as browser:
+            mathml = _print(browser, folder, chapters)
+            _cover(browser, folder)
+        _finish(folder / f"{NAME}.pdf", about["author"])
         _bind(folder, chapters, images, mathml, about, now)
-        (html / FOLDER).mkdir()
+        (html / FOLDER).mkdir(exist_ok=True)
         for kind in KINDS:
-            shutil.move(folder / f"{NAME}.{kind}", html / FOLDER)
+            (folder / f"{NAME}.{kind}").replace(html / FOLDER / f"{NAME}.{kind}")
 
 
 def _illustrate(folder: Path, source: Path, chapters: Sequence[Chapter]) -> list[str]:
@@ -189,46 +194,55 @@ def _browser() -> Iterator[Any]:
         browser.close()
 
 
-def _finish(pdf: Path, author: str) -> dict[str, int]:
-    """Say in a PDF whose it is, and pack it; return the page on which each anchor stands."""
-    logging.getLogger("pikepdf").setLevel(logging.WARNING)  # it has a greeting
-    import pikepdf
+def _print(browser: Any, folder: Path, chapters: Sequence[Chapter]) -> dict[tuple[str, bool], str]:
+    """Print the PDF; return the MathML of each formula, by its TeX and whether it is displayed."""
+    keys = list(dict.fromkeys((tex, display) for _, tex, display in bn_chapters.formulas(chapters)))
+    pdf = folder / f"{NAME}.pdf"
+    page = browser.new_page()
+    page.set_default_timeout(600_000)
+    page.goto((folder / "print.html").as_uri())
+    page.wait_for_function("window.MathJax?.startup?.promise")
+    page.evaluate("MathJax.startup.promise")
+    found = page.evaluate(
+        "all => all.map(([tex, display]) => MathJax.tex2mml(tex, {display}))", keys
+    )
+    for (tex, _), one in zip(keys, found, strict=True):
+        if "<merror" in one:
+            raise ExtensionError(f"MathJax does not understand this formula: {tex}")
+    kinds = {"prefer_css_page_size": True, "outline": True, "tagged": True}
+    page.pdf(path=pdf, print_background=True, **kinds)
+    page.evaluate(_NUMBER, _numbers(pdf))
+    page.pdf(path=pdf, print_background=True, **kinds)  # now the contents know the pages
+    return dict(zip(keys, found, strict=True))
 
+
+def _cover(browser: Any, folder: Path) -> None:
+    """Draw what a reader's shelf shows."""
+    page = browser.new_page(viewport={"width": 1200, "height": 1600})
+    page.goto((folder / "cover.html").as_uri())
+    page.screenshot(path=folder / COVER)
+
+
+def _pikepdf() -> Any:
+    logging.getLogger("pikepdf").setLevel(logging.WARNING)  # it has a greeting
+    return importlib.import_module("pikepdf")
+
+
+def _numbers(pdf: Path) -> dict[str, int]:
+    """Return the number of the sheet on which each anchor stands."""
+    with _pikepdf().open(pdf) as book:
+        numbers = {sheet.obj.objgen: number for number, sheet in enumerate(book.pages, 1)}
+        return {f"#{name[1:]}": numbers[to[0].objgen] for name, to in book.Root.Dests.items()}
+
+
+def _finish(pdf: Path, author: str) -> None:
+    """Say in a PDF whose it is, and pack it."""
+    pikepdf = _pikepdf()
     with pikepdf.open(pdf, allow_overwriting_input=True) as book:
         with book.open_metadata() as about:
             about["dc:creator"] = [author]
             about["xmp:CreatorTool"] = NAME
         book.save(pdf, object_stream_mode=pikepdf.ObjectStreamMode.generate)
-        numbers = {page.obj.objgen: number for number, page in enumerate(book.pages, 1)}
-        return {f"#{name[1:]}": numbers[to[0].objgen] for name, to in book.Root.Dests.items()}
-
-
-def _print(folder: Path, chapters: Sequence[Chapter], author: str) -> dict[tuple[str, bool], str]:
-    """Print the PDF; return the MathML of each formula, by its TeX and whether it is displayed."""
-    keys = list(dict.fromkeys((tex, display) for _, tex, display in bn_chapters.formulas(chapters)))
-    pdf = folder / f"{NAME}.pdf"
-    with _browser() as browser:
-        page = browser.new_page()
-        page.set_default_timeout(600_000)
-        page.goto((folder / "print.html").as_uri())
-        page.wait_for_function("window.MathJax?.startup?.promise")
-        page.evaluate("MathJax.startup.promise")
-        found = page.evaluate(
-            "all => all.map(([tex, display]) => MathJax.tex2mml(tex, {display}))", keys
-        )
-        for _ in range(2):  # the second time the contents know the pages
-            page.pdf(
-                path=pdf,
-                prefer_css_page_size=True,
-                outline=True,
-                tagged=True,
-                print_background=True,
-            )
-            page.evaluate(_NUMBER, _finish(pdf, author))
-    for (tex, _), one in zip(keys, found, strict=True):
-        if "<merror" in one:
-            raise ExtensionError(f"MathJax does not understand this formula: {tex}")
-    return dict(zip(keys, found, strict=True))
 
 
 def _bind(
@@ -246,15 +260,16 @@ def _bind(
     marks = {"mathml": "<math", "svg": "<svg"}
     package = render(
         "book/package.xml",
+        **about,
         pages={
             name: " ".join(word for word, mark in marks.items() if mark in body)
             for name, (_, body) in bodies.items()
         },
         images=images,
+        cover=COVER,
         identifier=uuid.uuid5(
-            uuid.NAMESPACE_URL, f"bn_tutorial {about['version']} {about['made']} {now}"
+            uuid.NAMESPACE_URL, f"bn_tutorial {about['version']} {about['made'].profile}"
         ),
-        author=about["author"],
         description="A tutorial in which every figure, number and verdict was computed when it was built.",
         modified=now.strftime("%Y-%m-%dT%H:%M:%SZ"),
     )
@@ -270,7 +285,7 @@ def _bind(
         book.writestr("EPUB/package.opf", package)
         for name, (title, body) in bodies.items():
             book.writestr(f"EPUB/{name}.xhtml", render("book/page.html", title=title, body=body))
-        for name in ("book.css", *(f"images/{image}" for image in images)):
+        for name in ("book.css", COVER, *(f"images/{image}" for image in images)):
             book.write(folder / name, f"EPUB/{name}")
 
 
@@ -282,7 +297,7 @@ def asked() -> bool:
     ConfigError
         If it does, and what makes it is not installed: better now than after an hour of training.
     """
-    book = bool(os.environ.get(VARIABLE))
+    book = os.environ.get(VARIABLE, "") not in ("", "0")
     if book and not all(map(importlib.util.find_spec, NEEDED)):
         raise ConfigError(
             f"{VARIABLE} asks for a book, and {' or '.join(NEEDED)} is not installed: run `nox -s book`."

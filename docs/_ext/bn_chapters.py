@@ -18,7 +18,7 @@ from bn_tutorial.figures.style import INK
 
 #: What pages have for eyes on screens, mice and keyboards alone, or twice.
 UNREAD = (
-    ".headerlink, script, style, .downloads, .figure-data, .made-with, .lab-images,"
+    ".headerlink, script, style, .offer, .downloads, .figure-data, .made-with, .lab-images,"
     " .sd-summary-state-marker, .sphx-glr-thumbnail-title, .sphx-glr-footer, .said, summary > .expanded,"
     " section section .sphx-glr-thumbnails"  # cards once more, below a list that leads there
 )

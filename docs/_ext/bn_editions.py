@@ -17,9 +17,9 @@ FEED, PAGE = "verdicts.atom", "held.html"
 ATOM = "http://www.w3.org/2005/Atom"  # the name of the format, which nobody fetches
 
 
-def kept(app: Sphinx) -> list[Edition]:
+def kept(docs: Path) -> list[Edition]:
     """Return the ledgers in the checkout: of each release, and of the reference build."""
-    return editions.editions(Path(app.srcdir, RELEASED), Path(app.srcdir, REFERENCE))
+    return editions.editions(docs / RELEASED, docs / REFERENCE)
 
 
 class Held(Ledger):
@@ -31,7 +31,7 @@ class Held(Ledger):
         self.env.note_reread()  # a ledger may have been released, which no file here tells
         content = {"provenance": self.config.ledger_provenance, "claims": self.entries()}
         here = Edition.of("this build", content)
-        known = kept(self.env.app)
+        known = kept(Path(self.env.srcdir))
         judged = any(here.word(claim["id"]) != editions.UNJUDGED for claim in content["claims"])
         if judged:
             known.append(here)
@@ -42,11 +42,13 @@ class Held(Ledger):
 def write_feed(app: Sphinx, exception: Exception | None) -> None:
     """Put a feed of the verdicts that changed from one kept ledger to the next beside the pages."""
     if exception is None and app.builder.format == "html":
-        text = feed(app.config.html_baseurl, editions.changes(kept(app)))
+        title = app.env.titles[app.config.root_doc].astext()
+        changes = editions.changes(kept(Path(app.srcdir)))
+        text = feed(app.config.html_baseurl, title, changes)
         Path(app.outdir, FEED).write_bytes(text)
 
 
-def feed(base: str, changes: list[Change]) -> bytes:
+def feed(base: str, title: str, changes: list[Change]) -> bytes:
     """Return changes as an Atom feed, the latest first."""
     root = ElementTree.Element("feed", xmlns=ATOM)
 
@@ -54,7 +56,7 @@ def feed(base: str, changes: list[Change]) -> bytes:
         ElementTree.SubElement(parent, name, attributes).text = text or None
 
     add(root, "id", base + FEED)
-    add(root, "title", "Batch normalisation, by experiment: verdicts that changed")
+    add(root, "title", f"{title}: verdicts that changed")
     add(root, "link", rel="self", href=base + FEED)
     add(root, "link", rel="alternate", type="text/html", href=base + PAGE)
     times = [one.after.made.created for one in changes]
@@ -86,9 +88,11 @@ def told(change: Change) -> str:
 
 def link_feed(app: Sphinx, page: str, template: str, context: dict[str, Any], tree: Any) -> None:
     """Let readers of feeds find it from any page."""
-    link = f'<link rel="alternate" type="application/atom+xml" title="Verdicts that changed" href="{{}}{FEED}">'
-    root = "../" * page.count("/")
-    context["metatags"] = context.get("metatags", "") + "\n" + link.format(root)
+    link = (
+        '<link rel="alternate" type="application/atom+xml" title="Verdicts that changed" href="{}">'
+    )
+    address = context["pathto"](FEED, resource=True)  # from 404, which is shown anywhere, too
+    context["metatags"] = context.get("metatags", "") + "\n" + link.format(address)
 
 
 def setup(app: Sphinx) -> dict[str, bool]:

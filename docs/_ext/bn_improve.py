@@ -41,7 +41,7 @@ def source(page: str, suffix: str) -> str:
 
 def add_links(app: Sphinx, page: str, template: str, context: dict[str, Any], tree: Any) -> None:
     """Hand the two addresses to the template of the sidebar; pages that nobody wrote get none."""
-    base = repository()
+    base = app.config.repository
     written = base and page in app.env.found_docs and page != "404"
     context["edit_url"] = context["report_url"] = ""
     if written:

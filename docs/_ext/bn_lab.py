@@ -18,10 +18,7 @@ from bn_tutorial import load_cifar10
 #: Images that the page carries, for training and for testing.
 TRAIN, TEST = 500, 250
 BLOCK = 4  # pixels; each block of so many by so many becomes one
-NOTE = (
-    "Here stands a lab in which two networks train before your eyes: on the site, with JavaScript. "
-    "The text says what it shows."
-)
+NOTE = "The lab, in which two networks train before your eyes, needs JavaScript. The text says what it shows."
 
 
 def images() -> dict[str, Any]:

@@ -1,17 +1,18 @@
 """What pages need not load: rules that no page uses, icons that none shows, numbers that lie elsewhere.
 
 The theme brings all of Bootstrap and of Font Awesome along, of which the site uses a small part. Its
-files stay what they are; their copies beside the finished pages lose what no page asks for. Sphinx
-copies them anew when it has written a page; myst-nb does so in every build, and complains of a copy
-that is not its own. A figure's numbers are linked below it, as a file, so that its copy need not carry
-them, too.
+files stay what they are; their copies beside the finished pages, which Sphinx makes anew in every
+build, lose what no page asks for, and the pages name them by a checksum of what is left. myst-nb
+complains of a copy that is not its own. A figure's numbers are linked below it, as a file, so that its
+copy need not carry them, too.
 """
 
 from __future__ import annotations
 
+import hashlib
 import io
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,8 @@ from bn_tutorial.figures import without_data
 
 #: Scripts that bring the styles of what they draw along, or that no page loads.
 APART = ("mathjax", "fontawesome.js")
+#: Classes of which scripts make the names, and so do not hold them.
+MADE = frozenset({"bs-tooltip-auto"})
 #: What stays of a font's names: its makers and its licence. A part of it may not have the others.
 NAMES = (0, 13, 14)
 _GIVEN = re.compile(r"""\s(?:class|id)=["']([^"']*)["']""")
@@ -32,6 +35,9 @@ _ASKED = re.compile(r"[.#](-?[A-Za-z_](?:[\w-]|\\.)*)")  # classes and ids of a 
 _ARGUMENTS = re.compile(r"\([^()]*\)|\[[^\]]*\]")  # :is(...) and others, which are taken as used
 _VARIABLE = re.compile(  # a definition, as far as its semicolon: texts and addresses have some, too
     r"""(?<=[{;\s])(--[\w-]+)\s*:(?:"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|\([^()]*\)|[^;{}"'])*(?:;|(?=\}))"""
+)
+_NAMED = re.compile(
+    r"""((?:_static|webfonts)/(?:[\w.-]+/)*([\w.-]+\.(?:css|woff2)))(?:\?\w+=\w+)?(?=["')])"""
 )
 _ICON = re.compile(r"\\([EeFf][0-9A-Fa-f]{3})|([\ue000-\uf8ff])")
 
@@ -43,19 +49,40 @@ def lighten(app: Sphinx, exception: Exception | None) -> None:
     static = Path(app.outdir, "_static")
     sheets = sorted(static.rglob("*.css"))
     scripts = [one for one in static.rglob("*.js") if not {*APART} & {*one.parts}]
-    pages = [page.read_text("utf-8") for page in Path(app.outdir).rglob("*.html")]
+    pages = {page: page.read_text("utf-8") for page in Path(app.outdir).rglob("*.html")}
     code = [script.read_text("utf-8") for script in scripts]
-    styles = without_unused([sheet.read_text("utf-8") for sheet in sheets], pages, code)
-    for sheet, style in zip(sheets, styles, strict=True):
-        sheet.write_text(style, "utf-8")
-    shown = [found for text in (*styles, *pages) for found in _ICON.findall(text)]
+    texts = [sheet.read_text("utf-8") for sheet in sheets]
+    styles = without_unused(texts, [*pages.values()], code)
+    shown = [found for text in (*styles, *pages.values()) for found in _ICON.findall(text)]
     icons = {int(escaped, 16) if escaped else ord(sign) for escaped, sign in shown}
+    sums = {}
     for font in static.glob("vendor/fontawesome/webfonts/*.woff2"):
-        font.write_bytes(with_icons(font.read_bytes(), icons))
+        part = with_icons(font.read_bytes(), icons)
+        font.write_bytes(part)
+        sums[font.name] = _sum(part)
+    for sheet, style in zip(sheets, styles, strict=True):
+        part = tagged(style, sums).encode()
+        sheet.write_bytes(part)
+        sums[sheet.name] = _sum(part)
+    for page, text in pages.items():
+        if (named := tagged(text, sums)) != text:
+            page.write_text(named, "utf-8")
     for figure in Path(app.outdir, "_images").glob("*.svg"):
         drawing = figure.read_text("utf-8")
         if (light := without_data(drawing)) != drawing:
             figure.write_text(light, "utf-8")
+
+
+def _sum(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:8]
+
+
+def tagged(text: str, sums: Mapping[str, str]) -> str:
+    """Return a page or a style with the checksums of the files that it names.
+
+    A browser that has kept a file of an earlier build so knows that this is another one.
+    """
+    return _NAMED.sub(lambda one: f"{one[1]}?v={sums[one[2]]}" if one[2] in sums else one[0], text)
 
 
 def make_room(app: Sphinx, exception: Exception | None) -> None:
@@ -72,7 +99,7 @@ def without_unused(styles: list[str], pages: list[str], scripts: list[str]) -> l
     """
     known = {name for page in pages for found in _GIVEN.findall(page) for name in found.split()}
     known |= {word for script in scripts for word in re.findall(r"[\w-]+", script)}
-    known |= {word for page in pages for word in re.findall(r"--[\w-]+", page)}
+    known |= {word for page in pages for word in re.findall(r"--[\w-]+", page)} | MADE
     kept = ["".join(_used(tinycss2.parse_stylesheet(style), known)) for style in styles]
     while True:  # a variable may be used by another one alone
         used = known | {*re.findall(r"var\(\s*(--[\w-]+)", "".join(kept))}
@@ -136,5 +163,5 @@ def with_icons(font: bytes, icons: set[int]) -> bytes:
 
 def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("build-finished", make_room, priority=100)
-    app.connect("build-finished", lighten)
+    app.connect("build-finished", lighten, priority=800)  # after all that writes styles
     return {"parallel_read_safe": True, "parallel_write_safe": True}

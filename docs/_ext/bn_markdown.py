@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import bn_chapters
 from bn_evidence import experiment, findings
 from bs4 import BeautifulSoup, Tag
 from markdownify import MarkdownConverter
@@ -87,7 +88,7 @@ def write_list(app: Sphinx, exception: Exception | None) -> None:
     if exception is not None or app.builder.format != "html":
         return
     base = app.config.html_baseurl
-    lines = ["# Batch normalisation, by experiment", "", f"> {SUMMARY}"]
+    lines = [f"# {app.env.titles[app.config.root_doc].astext()}", "", f"> {SUMMARY}"]
     for section, pages in _sections(app):
         lines += ["", f"## {section}", ""]
         for page in pages:
@@ -97,7 +98,7 @@ def write_list(app: Sphinx, exception: Exception | None) -> None:
     data = {
         "ledger.json": "every verdict, with its effect, its interval and its provenance",
         "verdicts.atom": "a feed of verdicts that changed",
-        "runs.zip": "every run behind the pages, as JSON",
+        "runs.zip": "all runs that the builder has kept, those behind the pages among them, as JSON",
     }
     lines += ["", "## Data", "", *(f"- [{one}]({base}{one}): {said}" for one, said in data.items())]
     Path(app.outdir, "llms.txt").write_text("\n".join(lines) + "\n", "utf-8")
@@ -106,15 +107,15 @@ def write_list(app: Sphinx, exception: Exception | None) -> None:
 def _sections(app: Sphinx) -> Iterator[tuple[str, list[str]]]:
     """Yield the captions of the home page's tables of contents, each with all pages below it."""
     root = app.config.root_doc
+
+    def includes(page: str) -> Sequence[str]:
+        return app.env.toctree_includes.get(page, ())
+
     for tree in app.env.get_doctree(root).findall(addnodes.toctree):
-        pages = [page for one in tree["includefiles"] for page in _below(app, one)]
+        pages = [
+            page for one in tree["includefiles"] for page, _ in bn_chapters.below(one, includes)
+        ]
         yield tree["caption"], list(dict.fromkeys(pages))
-
-
-def _below(app: Sphinx, page: str) -> Iterator[str]:
-    yield page
-    for one in app.env.toctree_includes.get(page, ()):
-        yield from _below(app, one)
 
 
 def _said(app: Sphinx, page: str) -> str:

@@ -66,7 +66,6 @@ class Deck(SphinxDirective):
     """``{deck}``: the place of the buttons with which slides are shown."""
 
     def run(self) -> list[nodes.Node]:
-        self.env.metadata[self.env.docname]["slides"] = []
         plans = html.escape(json.dumps(PLANS), quote=True)
         ids = "".join(f'<span id="plan-{name}"></span>' for name in PLANS)
         place = f'<div class="deck" data-plans="{plans}">{ids}</div>'
@@ -118,7 +117,10 @@ class Shown(SphinxDirective):
     required_arguments = 2
 
     def run(self) -> list[nodes.Node]:
-        page, number = self.arguments[0], directives.positive_int(self.arguments[1])
+        page, which = self.arguments
+        if not which.isdecimal():
+            raise self.error(f"{which!r} is not the number of a figure of {page}.")
+        number = int(which)
         if not experiment(page):
             self.env.note_dependency(str(self.env.doc2path(page[1:])))
             return [borrowed(page=page[1:], number=number)]
@@ -151,9 +153,8 @@ def finish_slides(app: Sphinx, doctree: nodes.document) -> None:
         section.append(mark["foot"])
         told = {name: mark[name] for name in ("page", "minutes", "ask")}
         title = next(section.findall(nodes.title)).astext()
-        app.env.metadata[app.env.docname]["slides"].append(
-            told | {"title": title, "id": section["ids"][0]}
-        )
+        slides = app.env.metadata[app.env.docname].setdefault("slides", [])
+        slides.append(told | {"title": title, "id": section["ids"][0]})
         section.remove(mark)
 
 

@@ -66,7 +66,8 @@ def finish_page(app: Sphinx, page: str, template: str, context: dict[str, Any], 
 def root_links(app: Sphinx, doctree: nodes.document, page: str) -> None:
     """Let the links of the page for unknown addresses start at the root: it is shown anywhere."""
     if page == "404":
-        for link in doctree.findall(nodes.reference):
+        inside = [one for one in doctree.findall(nodes.reference) if one.get("internal")]
+        for link in inside:
             link["refuri"] = urlsplit(app.config.html_baseurl).path + link["refuri"]
 
 

@@ -4,5 +4,10 @@
 try {
   const kept = Object.values(JSON.parse(localStorage.getItem("bn-predictions")) ?? {});
   const asked = !kept.some(({ page }) => location.pathname.includes(`/${page}.`));
-  if (asked && JSON.parse(localStorage.getItem("bn-predict-first"))) document.documentElement.classList.add("predicting");
+  if (asked && JSON.parse(localStorage.getItem("bn-predict-first"))) {
+    document.documentElement.classList.add("predicting");
+    addEventListener("load", () => { // without the other script nobody could have it shown
+      if (!document.querySelector(".predict button")) document.documentElement.classList.remove("predicting");
+    });
+  }
 } catch { /* this browser keeps nothing */ }

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, Locator, Page, expect
+from playwright.sync_api import Browser, Locator, Page, Route, expect
 
 from .conftest import pages
 
@@ -17,6 +17,13 @@ EXERCISES, OTHER = "learn/exercises.html", "learn/noise.html"
 FULL = """Storage.prototype.setItem = (name) => {
   if (name.startsWith("bn-")) throw new Error("it is full");
 };"""
+FORBIDDEN = """for (const act of ["getItem", "setItem"]) {
+  const as_ever = Storage.prototype[act];
+  Storage.prototype[act] = function (name, ...value) {
+    if (name.startsWith("bn-")) throw new Error("it is forbidden");
+    return as_ever.call(this, name, ...value);
+  };
+}"""
 LEARN = [name for name in pages() if name.startswith("learn/")]
 
 
@@ -101,8 +108,11 @@ def test_an_answer_stays_with_its_question(page: Page, address: str) -> None:
     expect(forms.last.get_by_role("button", name="Check")).to_be_visible()
 
 
-def test_a_browser_that_keeps_nothing_is_no_hindrance(page: Page, address: str) -> None:
-    page.add_init_script(FULL)
+@pytest.mark.parametrize("script", [FULL, FORBIDDEN], ids=["full", "forbidden"])
+def test_a_browser_that_keeps_nothing_is_no_hindrance(
+    page: Page, address: str, script: str
+) -> None:
+    page.add_init_script(script)
     page.goto(address + EXERCISES)
     answer(page.locator("form.ask").first, right=True)
     expect(page.locator(".tally")).to_contain_text("1 of")
@@ -187,10 +197,24 @@ def test_what_is_to_be_predicted_is_hidden_before_the_page_is_painted(
 ) -> None:
     page.goto(address + EXPERIMENT)
     page.get_by_role("button", name="Predict first").click()
-    page.route("**/predictions.js*", lambda route: route.abort())  # as if it came late
-    page.reload()
-    expect(page.locator("h1")).to_be_visible()
+    late: list[Route] = []
+    page.route("**/predictions.js*", late.append)
+    page.reload(wait_until="commit")
+    expect(page.locator("footer.bd-footer")).to_be_attached()
     expect(page.locator(".answer")).to_be_hidden()
+    late[0].continue_()
+    expect(page.get_by_label("At least")).to_be_visible()
+    expect(page.locator(".answer")).to_be_hidden()
+
+
+def test_an_answer_is_not_hidden_for_ever_where_a_script_is_missing(
+    page: Page, address: str
+) -> None:
+    page.goto(address + EXPERIMENT)
+    page.get_by_role("button", name="Predict first").click()
+    page.route("**/predictions.js*", lambda route: route.abort())
+    page.reload()
+    expect(page.locator(".answer")).to_be_visible()
 
 
 @pytest.mark.parametrize("name", ["learn/exercises.html", EXPERIMENT])

@@ -135,6 +135,14 @@ def test_a_case_is_ill_and_its_cure_cures_it(browser: Browser, address: str, nam
         expect(note).to_contain_text(re.compile(r"Measured: .*, healthy\."))
 
 
+def test_other_settings_are_no_case_any_more(browser: Browser, address: str) -> None:
+    with opened(browser, f"{address}{LAB}#lab-case-{CASES[0]}") as page:
+        expect(page.locator("#lab .note")).to_be_visible()
+        page.evaluate("location.hash = 'rate=0.3'")
+        expect(page.locator("#lab .note")).to_be_hidden()
+        expect(page.locator("#lab [aria-pressed=true]")).to_have_count(0)
+
+
 def test_a_network_that_diverges_says_so(browser: Browser, address: str) -> None:
     with opened(browser, f"{address}{LAB}#rate=3&steps=60") as page:
         go(page)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import posixpath
 import re
@@ -15,6 +16,7 @@ from typing import Any
 from urllib.parse import unquote, urldefrag
 from xml.etree import ElementTree
 
+import matplotlib.image
 import pytest
 
 from .conftest import ROOT, SCRIPTS, Site
@@ -35,6 +37,7 @@ def words(text: str) -> str:
 def folder(site: Site) -> Path:
     """Return where the book lies."""
     if not (site.html / FOLDER).is_dir():
+        assert not os.environ.get("BN_TUTORIAL_BOOK"), "a book was asked for, and there is none"
         pytest.skip("this site has been built without a book: run `nox -s book`")
     return site.html / FOLDER
 
@@ -91,6 +94,17 @@ def test_every_page_is_a_chapter(site: Site, pages: dict[str, ElementTree.Elemen
     }
     found = {name.removesuffix(".xhtml") for name in pages}
     assert found == expected | {"nav", "title-page"}
+
+
+def test_the_e_book_has_a_cover_and_does_not_offer_itself(
+    files: dict[str, bytes], pages: dict[str, ElementTree.Element]
+) -> None:
+    package = ElementTree.fromstring(files["EPUB/package.opf"])
+    (cover,) = (one for one in package.iter() if one.get("properties") == "cover-image")
+    shown = matplotlib.image.imread(io.BytesIO(files[f"EPUB/{cover.get('href')}"]), format="png")
+    assert shown.shape[:2] == (1600, 1200)
+    assert shown[600:1200].std() > 0.05  # there is a figure on it
+    assert "To take with you" not in "".join(pages["index.xhtml"].itertext())
 
 
 def test_every_link_of_the_e_book_leads_somewhere(
@@ -233,13 +247,13 @@ def test_a_site_offers_the_book_only_if_it_was_built_with_it(tmp_path: Path) -> 
     for name, text in texts.items():
         (source / f"{name}.md").write_text(text)
     (source / "conf.py").write_text(CONF)
-    for asked in ("", "1", ""):
+    for asked in ("", "1", "0"):
         command = [sys.executable, "-m", "sphinx", "-W", "-q", str(source), str(html)]
         subprocess.run(command, check=True, env={**os.environ, "BN_TUTORIAL_BOOK": asked})
         page = (html / "index.html").read_text()
         for kind in ("epub", "pdf"):
             file = html / "book" / f"bn_tutorial.{kind}"
-            assert file.exists() == bool(asked)
-            assert (f'href="book/bn_tutorial.{kind}"' in page) == bool(asked)
-            if asked:  # the address of such a site is not known
+            assert file.exists() == (asked == "1")
+            assert (f'href="book/bn_tutorial.{kind}"' in page) == (asked == "1")
+            if file.exists():  # the address of such a site is not known
                 assert file.read_text() == "([('index', 0), ('one/index', 0)], '', False)"

@@ -1,5 +1,6 @@
 """Pages load little: styles that are used, icons that are shown, and each word about itself once."""
 
+import hashlib
 import re
 import subprocess
 import sys
@@ -65,11 +66,27 @@ def test_what_no_page_uses_is_left_out() -> None:
     )
 
 
+def test_a_page_names_what_it_loads_by_what_is_in_it(site: Site) -> None:
+    named = re.compile(r"([\w.-]+\.(?:css|woff2))\?v=(\w+)")
+    texts = [str(page.head) for page in site.pages.values()]
+    texts.append((site.html / "_static/styles/pydata-sphinx-theme.css").read_text())
+    found = {one for text in texts for one in named.findall(text)}
+    files = {path.name: path for path in (site.html / "_static").rglob("*.*")}
+    assert {name for name, _ in found} >= {"custom.css", "fa-solid-900.woff2"}
+    for name, told in found:
+        assert hashlib.sha256(files[name].read_bytes()).hexdigest().startswith(told), name
+
+
 def test_no_variable_of_the_theme_is_missed(site: Site) -> None:
     sheet = Path("static", "styles", "pydata-sphinx-theme.css")
     theme = Path(pydata_sphinx_theme.__file__).parent / "theme" / "pydata_sphinx_theme"
     style = (site.html / "_static" / sheet.relative_to("static")).read_text()
-    used = set(re.findall(r"var\((--pst-[\w-]+)", style))
+    files = [one for kind in ("css", "js") for one in (site.html / "_static").rglob(f"*.{kind}")]
+    used = {
+        name
+        for one in files
+        for name in re.findall(r"var\(\s*(--pst-[\w-]+)", one.read_text("utf-8"))
+    }
     assert len(style) < 150_000
     assert len(used) > 50
     assert used & defined((theme / sheet).read_text()) - defined(style) == set()
@@ -113,12 +130,17 @@ def test_a_second_build_finds_the_first_ones_styles(tmp_path: Path) -> None:
         "html_theme = 'pydata_sphinx_theme'\nmyst_enable_extensions = ['colon_fence']\n"
     )
     sphinx = [sys.executable, "-m", "sphinx", "-W", "-q", str(source), str(built)]
-    sheets = []
+    sheets, names = [], []
     for text in ("# A page\n", None, "# A page\n\n:::{versionadded} 1\n:::\n"):
         if text:
             source.joinpath("index.md").write_text(text)
         subprocess.run(sphinx, check=True)
         sheets.append((built / "_static/styles/pydata-sphinx-theme.css").read_text())
+        names.append(
+            re.findall(r"pydata-sphinx-theme\.css\?v=\w+", (built / "index.html").read_text())
+        )
     assert sheets[0] == sheets[1]
+    assert names[0] == names[1] != names[2]  # so that no browser shows a page in an older style
+    assert len(names[0]) == len(names[2]) == 1
     assert "versionadded" not in sheets[1]
     assert "versionadded" in sheets[2]

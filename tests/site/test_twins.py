@@ -96,7 +96,7 @@ def test_the_feed_tells_what_changed(monkeypatch: pytest.MonkeyPatch) -> None:
 
     one, two = edition("1", "3.14", "supported"), edition("2", "3.15", "inconclusive")
     changes = [Change(one.entries["big"], None, one), Change(two.entries["big"], one, two)]
-    root = ElementTree.fromstring(bn_editions.feed("https://example.org/bn/", changes))
+    root = ElementTree.fromstring(bn_editions.feed("https://example.org/bn/", "BN", changes))
     last, first = root.findall(f"{ATOM}entry")
     assert root.findtext(f"{ATOM}updated") == "2026-02-01T00:00:00+00:00"
     assert last.findtext(f"{ATOM}title") == "It is <big>. supported → inconclusive"
@@ -113,6 +113,8 @@ def test_the_site_has_a_feed_that_pages_name(site: Site) -> None:
         link = site.pages[name].select_one('link[type="application/atom+xml"]')
         assert link is not None
         assert (site.html / name).parent.joinpath(str(link["href"])).is_file()
+    (link,) = site.pages["404.html"].select('link[type="application/atom+xml"]')
+    assert re.fullmatch(r"/.*/verdicts\.atom", str(link["href"]))  # it is shown anywhere
 
 
 # Links to improve a page
@@ -132,9 +134,10 @@ def test_a_page_s_links_lead_to_its_source_and_to_a_report_that_knows_it(
 ) -> None:
     bn_improve = extension("bn_improve", monkeypatch)
     env = SimpleNamespace(found_docs={page}, doc2path=lambda one: f"{one}{suffix}")
-    app: Any = SimpleNamespace(env=env)
-    context = {"provenance": SimpleNamespace(commit="abc1234")}
     monkeypatch.setenv("BN_TUTORIAL_REPOSITORY", "https://example.org/us/bn/")
+    config = SimpleNamespace(repository=bn_improve.repository())
+    app: Any = SimpleNamespace(env=env, config=config)
+    context = {"provenance": SimpleNamespace(commit="abc1234")}
     bn_improve.add_links(app, page, "page.html", context, None)
     assert context["edit_url"] == f"https://example.org/us/bn/edit/main/{file}"
     assert (ROOT / file).is_file()
@@ -149,7 +152,8 @@ def test_without_a_repository_there_are_no_links(monkeypatch: pytest.MonkeyPatch
     monkeypatch.delenv("BN_TUTORIAL_REPOSITORY", raising=False)
     env = SimpleNamespace(found_docs={"a"}, doc2path=lambda one: one)
     context: dict[str, Any] = {}
-    bn_improve.add_links(SimpleNamespace(env=env), "a", "page.html", context, None)
+    app = SimpleNamespace(env=env, config=SimpleNamespace(repository=bn_improve.repository()))
+    bn_improve.add_links(app, "a", "page.html", context, None)
     assert (context["edit_url"], context["report_url"]) == ("", "")
     monkeypatch.setenv("BN_TUTORIAL_REPOSITORY", "our repository")
     with pytest.raises(bn_improve.ConfigError, match="must be the address"):

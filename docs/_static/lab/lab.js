@@ -171,8 +171,12 @@
   /** Make the settings true: show them, link to them, and hand them on. */
   function apply(keys) {
     for (const [key, one] of Object.entries(controls)) one.show(settings[key]);
+    if (worker) hand(keys);
     link();
-    if (!worker) return;
+  }
+
+  /** Hand settings on to the networks; some of them need new ones. */
+  function hand(keys) {
     const trains = running;
     if (!keys.some((key) => SETTINGS[key].restarts)) return send("set");
     begin();
@@ -302,11 +306,11 @@
   const verdict = make("p", { class: "verdict-line" });
   const cure = button("Cure it", heal);
 
-  function adopt(name, goes = true) {
-    ill = name === null ? null : cases.get(name);
-    settings = { ...start, ...(ill ? typed(parse(ill.dataset.settings)) : {}) };
-    before = null;
+  function adopt(name, goes = true, others = {}) {
     complaint.textContent = "";
+    ill = cases.get(name) ?? null;
+    settings = { ...start, ...typed(ill ? parse(ill.dataset.settings) : others) };
+    before = null;
     note.hidden = !ill;
     [...presets.children].forEach((one, i) => one.setAttribute("aria-pressed", String([null, ...cases.keys()][i] === name)));
     if (ill) {
@@ -374,9 +378,7 @@
       adopt(label[1], false);
       form.scrollIntoView();
     } else if (text.includes("=")) {
-      complaint.textContent = "";
-      settings = { ...start, ...typed(Object.fromEntries(text.split("&").map((pair) => pair.split("=")))) };
-      apply(Object.keys(settings));
+      adopt("", false, Object.fromEntries(text.split("&").map((pair) => pair.split("="))));
     }
   }
 

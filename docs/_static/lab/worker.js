@@ -89,7 +89,6 @@ const labWorker = (library, scope) => {
       net.network.momentum = settings.momentum;
       net.optimiser.rate = settings.rate;
       net.loss = net.network.step(x, y, m, net.optimiser, kind === "norm" && settings.training === "moving");
-      net.batch = m;
       losses[kind].push(net.loss);
       if (!Number.isFinite(net.loss)) net.diverged = step;
     }

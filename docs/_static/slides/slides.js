@@ -119,7 +119,8 @@
     const busy = event.target.closest("input, select, textarea, button, summary, a"); // has a use for keys
     if (!keys[event.key] || (busy && !event.key.startsWith("Page") && event.key !== "Escape")) return;
     event.preventDefault();
-    keys[event.key]();
+    if (event.key === " " && event.shiftKey) back();
+    else keys[event.key]();
   });
 
   // --- a second window, which follows this one
