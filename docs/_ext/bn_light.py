@@ -151,7 +151,7 @@ def _asks(selector: str) -> set[str]:
 def with_icons(font: bytes, icons: set[int]) -> bytes:
     """Return a font with only the glyphs of some signs, by their numbers in Unicode."""
     options = Options(flavor="woff2", name_IDs=[*NAMES], glyph_names=False, layout_features=[])
-    with TTFont(io.BytesIO(font)) as whole:
+    with TTFont(io.BytesIO(font), recalcTimestamp=False) as whole:  # the same bytes in each build
         subset = Subsetter(options)
         subset.populate(unicodes=icons)
         subset.subset(whole)

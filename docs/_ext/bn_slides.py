@@ -84,7 +84,7 @@ class Slide(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         minutes = {name: self.options[name] for name in PLANS if name in self.options}
-        ask, predict = self.options.get("ask", ""), "predict" in self.options
+        ask, predict = self.options.get("ask", "").replace("'", "’"), "predict" in self.options
         if not minutes:
             raise self.error(f"a slide needs minutes in one plan or more: {', '.join(PLANS)}.")
         if predict and not ask:
