@@ -198,7 +198,7 @@ def test_what_is_to_be_predicted_is_hidden_before_the_page_is_painted(
     page.goto(address + EXPERIMENT)
     page.get_by_role("button", name="Predict first").click()
     late: list[Route] = []
-    page.route("**/predictions.js*", late.append)
+    page.route("**/predictions.js*", lambda route: late.append(route))
     page.reload(wait_until="commit")
     expect(page.locator("footer.bd-footer")).to_be_attached()
     expect(page.locator(".answer")).to_be_hidden()

@@ -221,7 +221,7 @@ def test_without_javascript_the_page_is_whole(browser: Browser, address: str) ->
     with browser.new_context(java_script_enabled=False) as window:
         page = window.new_page()
         page.goto(address + LAB)
-        assert "with JavaScript" in page.locator("#lab").inner_text()
+        assert "needs JavaScript" in page.locator("#lab").inner_text()
         assert page.locator("article :is(input, button, form, select)").count() == 0
         assert page.locator(".lab-case").count() == len(CASES)
         expect(page.locator("article .cell_output img").first).to_be_visible()
