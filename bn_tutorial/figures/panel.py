@@ -110,7 +110,8 @@ class Panel:
             np.broadcast_to(x, values.shape),
         )
         if np.isfinite(values.filled(np.nan)).any(axis=0).sum() == 1:  # no line joins one point
-            thin, style = thin | {"marker": "."}, {"marker": "o"} | style
+            whole = {"clip_on": False}  # it may stand at the edge
+            thin, style = thin | {"marker": "."} | whole, {"marker": "o"} | whole | style
         for seed, path, course in zip(names or range(len(values)), paths, values, strict=True):
             self.axes.plot(path, course, color=color, linewidth=0.7, alpha=0.55, **thin)
             self.note("line", f"{series}, seed {seed}", x=path, y=course.filled(np.nan))
