@@ -151,7 +151,8 @@ trial.curves(
 # ------------
 # Registered in ``hypotheses/covariate-shift.toml`` after pilot runs, and before the runs shown
 # here. The intervals of the four *primary* ones, on the gradient and on the shape, are widened, so
-# that they hold together; the others are secondary. Means over epochs and layers are geometric.
+# that they hold together; the others are secondary. Means over epochs and layers are geometric. The
+# last comparison was added on 1 December 2026, when results had been seen, so it is an estimate.
 # In the figure, what lies in the grey band is too small to matter.
 
 from bn_tutorial.evidence.measures import by_layer
@@ -186,6 +187,7 @@ trial.judge(
         "shift-noise": fit(batch=batch, noisy=noisy),
         "shift-noise-example": fit(example=drawn, noisy=noisy),
         "shift-noise-bare": fit(bare=bare, noisy=noisy),
+        "shift-noise-plain": fit(without=without, noisy=noisy),
     },
     alt="Six ratios, with batch normalisation divided by without: of the shift of "
     "gradients after steps of three lengths, and of the drift of distributions, of "
