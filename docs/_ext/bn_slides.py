@@ -26,6 +26,7 @@ from __future__ import annotations
 
 import html
 import json
+import re
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -118,7 +119,7 @@ class Shown(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         page, which = self.arguments
-        if not which.isdecimal():
+        if not re.fullmatch(r"[1-9]\d*", which):
             raise self.error(f"{which!r} is not the number of a figure of {page}.")
         number = int(which)
         if not experiment(page):
