@@ -66,6 +66,15 @@ def test_what_no_page_uses_is_left_out() -> None:
     )
 
 
+def test_rules_for_names_that_a_script_makes_are_kept(site: Site) -> None:
+    style = (site.html / "_static/styles/pydata-sphinx-theme.css").read_text()
+    script = (site.html / "_static/scripts/bootstrap.js").read_text()
+    assert script.count("`bs-${") == 1
+    for name in bn_light.MADE:
+        assert name not in script
+        assert f".{name}[" in style
+
+
 def test_a_page_names_what_it_loads_by_what_is_in_it(site: Site) -> None:
     named = re.compile(r"([\w.-]+\.(?:css|woff2))\?v=(\w+)")
     texts = [str(page.head) for page in site.pages.values()]
