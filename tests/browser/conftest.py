@@ -15,7 +15,7 @@ import pytest
 pytest.importorskip("playwright", reason="the checks in a browser run in `nox -s site`")
 
 import uvicorn
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, Request, sync_playwright
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.gzip import GZipMiddleware
@@ -37,6 +37,11 @@ def pages() -> list[str]:
         return []
     found = (path.relative_to(HTML) for path in sorted(HTML.rglob("*.html")))
     return [path.as_posix() for path in found if not path.parts[0].startswith("_")]
+
+
+def lost(request: Request) -> list[str]:
+    """Return the address of a request that failed; leaving a page, which ends some, is no failure."""
+    return [] if request.failure == "net::ERR_ABORTED" else [request.url]
 
 
 @pytest.fixture(scope="session")

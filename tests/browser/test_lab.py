@@ -16,6 +16,7 @@ from playwright.sync_api import Browser, Page, expect
 from bn_tutorial import load_cifar10
 
 from ..lab import TRAIN, TRIALS, difference, for_javascript
+from .conftest import lost
 
 LAB = "learn/lab.html"
 CASES = ("lag", "one", "ragged", "serving", "epsilon")
@@ -45,7 +46,7 @@ def opened(browser: Browser, address: str, **context: Any) -> Iterator[Page]:
         complaints: list[str] = []
         asked: list[str] = []
         page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on("requestfailed", lambda request: complaints.append(request.url))
+        page.on("requestfailed", lambda request: complaints.extend(lost(request)))
         root = address.partition("learn/")[0]
         near = (root, f"blob:{root.partition('/bn')[0]}", "blob:null", "data:")
         page.on("request", lambda request: asked.append(request.url))

@@ -15,6 +15,8 @@ from playwright.sync_api import Browser, Locator, Page, expect
 from bn_tutorial import scratch
 from bn_tutorial.scratch.theory import batch_noise, expected_variance_ratio
 
+from .conftest import lost
+
 MOVE, NOISE = "learn/move_the_batch.html", "learn/noise.html"
 PAGES = pytest.mark.parametrize("path", [MOVE, NOISE])
 NUMBER = re.compile(r"−?\d+\.\d+")
@@ -27,7 +29,7 @@ def page(browser: Browser) -> Iterator[Page]:
     page = context.new_page()
     complaints: list[str] = []
     page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.on("requestfailed", lambda request: complaints.append(request.url))
+    page.on("requestfailed", lambda request: complaints.extend(lost(request)))
     yield page
     context.close()
     assert not complaints
