@@ -139,4 +139,8 @@ def test_what_is_no_release_is_refused(
         editions.release(built, folder, "0.4.0", "c5")
     with pytest.raises(ValueError, match="build the site first"):
         editions.release(tmp_path / "nothing", folder, "0.4.0", "c5")
+    for broken in ("{}", "[]", json.dumps({**content, "provenance": {}})):
+        built.write_text(broken)
+        with pytest.raises(ValueError, match="is no ledger"):
+            editions.release(built, folder, "0.4.0", "c5")
     assert len([*folder.iterdir()]) == 3
