@@ -232,14 +232,15 @@ def evidence(*, against: Path | None, json_file: Path | None) -> None:
     from bn_tutorial.evidence import ledger
 
     with output.users_errors(ValueError):
-        entries = ledger.ledger()
+        content = ledger.contents()
     if json_file:
-        output.write(json_file, json.dumps({"claims": entries}, indent=1) + "\n")
+        output.write(json_file, json.dumps(content, indent=1) + "\n")
+    entries = ledger.judged(content)
     if against is None:
         output.show(output.verdicts(entries), 110)
         return
     try:
-        reference = json.loads(against.read_text("utf-8"))["claims"]
+        reference = ledger.judged(json.loads(against.read_text("utf-8")))
         compared = ledger.replication(entries, reference)
     except (ValueError, KeyError, TypeError) as error:
         raise click.ClickException(

@@ -140,13 +140,14 @@ def inventory(runs: Sequence[Run]) -> Table:
 
 
 def verdicts(entries: Iterable[Mapping[str, Any]]) -> Table:
-    """Return a table of the ledger: a row for each claim, and for each of its parts."""
+    """Return a table of the ledger: a row for each claim, each of its parts, and what is beyond."""
     from bn_tutorial.evidence.ledger import effect
 
     table = _folded("", "on trial", "verdict", "repeats", "effect", "n")
     for entry in entries:
-        table.add_row(str(entry["number"]), entry["id"], entry["word"], _chance(entry), "", "")
-        for part in entry["parts"]:
+        if "parts" in entry:
+            table.add_row(str(entry["number"]), entry["id"], entry["word"], _chance(entry), "", "")
+        for part in entry.get("parts", [entry]):
             row = (f"  {part['id']}", part["word"], _chance(part), effect(part), str(part["n"]))
             table.add_row("", *row)
     return table

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bn_tutorial import settings
-from bn_tutorial.evidence.ledger import effect
+from bn_tutorial.evidence.ledger import by_id, effect, judged
 from bn_tutorial.training.provenance import Provenance
 
 UNJUDGED = "not judged"
@@ -26,7 +26,7 @@ class Edition:
     made : Provenance
         What it was built with, when, and from which commit.
     entries : dict of str to dict
-        Each claim, and each of its parts, by its id, as `bn_tutorial.evidence.ledger.ledger` has them.
+        Each claim and each hypothesis, by its id, as `bn_tutorial.evidence.ledger` has them.
     """
 
     name: str
@@ -35,12 +35,10 @@ class Edition:
 
     @classmethod
     def of(cls, name: str, content: Mapping[str, Any]) -> Edition:
-        """Return the edition of a ledger's file: its ``provenance`` and its ``claims``."""
-        claims = content["claims"]
-        entries = {one["id"]: one for claim in claims for one in (claim, *claim["parts"])}
+        """Return the edition of a ledger's file: its ``provenance``, and what it judges."""
         known = {field.name for field in dataclasses.fields(Provenance)}
         made = {field: value for field, value in content["provenance"].items() if field in known}
-        return cls(name, Provenance(**made), entries)
+        return cls(name, Provenance(**made), by_id(judged(content)))
 
     def word(self, name: str) -> str:
         """Return the verdict on a claim or a part; ``not judged`` if there is none."""

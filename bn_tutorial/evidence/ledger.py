@@ -55,6 +55,36 @@ def ledger() -> list[dict[str, Any]]:
     return sorted(entries, key=lambda entry: entry["number"])
 
 
+def beyond() -> list[dict[str, Any]]:
+    """Return what was found of the primary hypotheses that no claim rests on.
+
+    Returns
+    -------
+    list of dict
+        For each, by experiment, what `ledger` has of the parts of claims.
+    """
+    counted = {name for claim in claims().values() for name in claim.parts}
+    return [
+        finding(one) for one in hypotheses().values() if one.primary and one.id not in counted
+    ]
+
+
+def contents() -> dict[str, list[dict[str, Any]]]:
+    """Return what a ledger's file holds: ``claims``, from `ledger`, and ``beyond`` them."""
+    return {"claims": ledger(), "beyond": beyond()}
+
+
+def judged(content: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the claims of a ledger's file, and then what is beyond them, if it knows of such.
+
+    Raises
+    ------
+    KeyError
+        If there are no claims: it is no ledger.
+    """
+    return [*content["claims"], *content.get("beyond", ())]
+
+
 def record_claims() -> None:
     """Record the claims' verdicts, for pages to quote as ``claims.<id>`` and ``….sentence``.
 
@@ -107,30 +137,30 @@ def table(entries: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
 def replication(
     entries: Iterable[Mapping[str, Any]], reference: Iterable[Mapping[str, Any]]
 ) -> pd.DataFrame:
-    """Return how two builds' verdicts compare, on claims and on their primary hypotheses.
+    """Return how two builds' verdicts compare, on claims and on primary hypotheses.
 
     Parameters
     ----------
     entries, reference : iterable of dict
-        From `ledger`, of this and of the other build.
+        From `judged`, of this and of the other build.
 
     Returns
     -------
     pandas.DataFrame
-        A row for each claim, and below it one for each of its parts: ``number`` (of a claim),
-        ``id``, ``there`` and ``here`` (the words), ``agree``, and of parts ``effect there``,
-        ``effect here`` and ``pooled``: the mean over the seeds of both, with its 95 % interval, as
-        text; a dash where these are the same seeds.
+        A row for each claim, below it one for each of its parts, and one for each hypothesis beyond:
+        ``number`` (of a claim), ``id``, ``there`` and ``here`` (the words), ``agree``, and of
+        hypotheses ``effect there``, ``effect here`` and ``pooled``: the mean over the seeds of both,
+        with its 95 % interval, as text; a dash where these are the same seeds.
     """
-    theirs = _by_id(reference)
+    theirs = by_id(reference)
     rows = []
     for entry in entries:
-        for ours in (entry, *entry["parts"]):
+        for ours in (entry, *entry.get("parts", ())):
             other = theirs.get(ours["id"], {"word": "not judged"})
-            row = {"number": entry["number"] if ours is entry else "", "id": ours["id"]}
+            row = {"number": ours.get("number", ""), "id": ours["id"]}
             row |= {"there": other["word"], "here": ours["word"]}
             row["agree"] = ours["word"] == other["word"]
-            if ours is not entry:
+            if "parts" not in ours:
                 row |= {"effect there": effect(other), "effect here": effect(ours)}
                 row["pooled"] = _pooled(ours, other)
             rows.append(row)
@@ -166,7 +196,7 @@ def disagreements(
     Parameters
     ----------
     entries, reference : iterable of dict
-        From `ledger`, of this and of the other build.
+        From `judged`, of this and of the other build.
 
     Returns
     -------
@@ -174,9 +204,9 @@ def disagreements(
         ``id``, ``statement``, ``here`` and ``there`` (the words), ``effect here`` and ``effect
         there`` (of a claim, a dash), and ``differs``: which of `PROVENANCE` are not the same.
     """
-    theirs = _by_id(reference)
+    theirs = by_id(reference)
     found = []
-    for name, ours in _by_id(entries).items():
+    for name, ours in by_id(entries).items():
         other = theirs.get(name)
         if other is None or "not judged" in (ours["word"], other["word"]):
             continue
@@ -195,8 +225,9 @@ def disagreements(
     return found
 
 
-def _by_id(entries: Iterable[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
-    return {one["id"]: one for entry in entries for one in (entry, *entry["parts"])}
+def by_id(entries: Iterable[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+    """Return entries, and the parts of claims, by their id."""
+    return {one["id"]: one for entry in entries for one in (entry, *entry.get("parts", ()))}
 
 
 def _made_otherwise(one: Mapping[str, Any], other: Mapping[str, Any], key: str) -> bool:

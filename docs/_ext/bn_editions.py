@@ -23,20 +23,21 @@ def kept(docs: Path) -> list[Edition]:
 
 
 class Held(Ledger):
-    """``{held}``: for each claim since when it has had its word, and the effects of each build."""
+    """``{held}``: since when each claim has had its word, and the effects that each build found."""
 
     template = "ledger/held.md"
 
     def values(self) -> dict[str, Any]:
         self.env.note_reread()  # a ledger may have been released, which no file here tells
-        content = {"provenance": self.config.ledger_provenance, "claims": self.entries()}
+        content = {"provenance": self.config.ledger_provenance, **self.contents()}
         here = Edition.of("this build", content)
         known = kept(Path(self.env.srcdir))
         judged = any(here.word(claim["id"]) != editions.UNJUDGED for claim in content["claims"])
         if judged:
             known.append(here)
         claims = [(claim, editions.since(known, claim["id"])) for claim in content["claims"]]
-        return {"known": known, "judged": judged, "claims": claims if known else []}
+        shown = {"claims": claims if known else [], "beyond": content["beyond"]}
+        return {"known": known, "judged": judged, **shown}
 
 
 def write_feed(app: Sphinx, exception: Exception | None) -> None:

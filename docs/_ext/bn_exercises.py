@@ -31,6 +31,7 @@ from __future__ import annotations
 
 import html
 import json
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -41,9 +42,22 @@ from myst_nb.ext.glue.utils import retrieve_glue_data
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
-#: What a reader may leave out of a number: its last digits.
-WITHIN = "1%"
 _MARKS = {"(right)": True, "(wrong)": False}
+
+
+def tolerance(argument: str | None) -> dict[str, float | bool]:
+    """Return how far from a number an answer may lie, and whether that is a part of the number.
+
+    Raises
+    ------
+    ValueError
+        If that is no distance.
+    """
+    text = directives.unchanged_required(argument)
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)(%?)", text)
+    if not found:
+        raise ValueError(f"write a number or a percentage, such as 1%, for {text!r}")
+    return {"within": float(found[1]) / (100 if found[2] else 1), "relative": bool(found[2])}
 
 
 class _Ask(SphinxDirective):
@@ -78,7 +92,7 @@ class Number(_Ask):
     kind = "number"
     option_spec = {  # noqa: RUF012 (docutils asks for it)
         "is": directives.unchanged_required,
-        "within": directives.unchanged_required,
+        "within": tolerance,
         "mistake": directives.unchanged,
     }
 
@@ -94,14 +108,11 @@ class Number(_Ask):
         for _, text in mistakes:
             shown, messages = self.state.inline_text(text, self.lineno)
             told += [nodes.paragraph("", "", *shown, classes=["reason"]), *messages]
-        within = self.options.get("within", WITHIN)
-        relative = within.endswith("%")
         return self.form(
             told,
             right=right,
             mistakes=[numbers for numbers, _ in mistakes],
-            within=float(within.rstrip("%")) / (100 if relative else 1),
-            relative=relative,
+            **self.options.get("within", tolerance("1%")),  # a reader may leave out last digits
         )
 
     def kept(self, name: str) -> list[float]:

@@ -34,10 +34,14 @@ class Ledger(SphinxDirective):
         return self.parse_text_to_nodes(text, allow_section_headings=True)
 
     def entries(self) -> list[dict[str, Any]]:
-        """Return the ledger; the page is read anew when an experiment finds otherwise."""
+        """Return the claims; the page is read anew when an experiment finds otherwise."""
+        return self.contents()["claims"]
+
+    def contents(self) -> dict[str, list[dict[str, Any]]]:
+        """Return the whole ledger; as above."""
         for one in registry.hypotheses().values():
             self.env.note_dependency(str(evidence.evidence_path(one.experiment)))
-        return ledger.ledger()
+        return ledger.contents()
 
     def address(self, page: str) -> str:
         return self.env.app.builder.get_relative_uri(self.env.docname, page[1:])
@@ -94,7 +98,7 @@ class Replication(Ledger):
     template = "ledger/replication.md"
 
     def values(self) -> dict[str, Any]:
-        entries = self.entries()
+        content = self.contents()
         path = Path(self.env.srcdir, REFERENCE)
         self.env.note_dependency(str(path))
         if not path.is_file():
@@ -103,8 +107,8 @@ class Replication(Ledger):
         return {
             "reference": reference,
             "made": Provenance(**reference["provenance"]),
-            "judged": any(entry["word"] != "not judged" for entry in entries),
-            "found": ledger.disagreements(entries, reference["claims"]),
+            "judged": any(claim["word"] != "not judged" for claim in content["claims"]),
+            "found": ledger.disagreements(ledger.judged(content), ledger.judged(reference)),
         }
 
 
@@ -205,10 +209,9 @@ def record_claims(app: Sphinx) -> None:
 def write_downloads(app: Sphinx, exception: Exception | None) -> None:
     """Put the ledger beside the pages, as CSV and as JSON."""
     if exception is None and app.builder.format == "html":
-        entries = ledger.ledger()
-        content = {"provenance": app.config.ledger_provenance, "claims": entries}
+        content = {"provenance": app.config.ledger_provenance, **ledger.contents()}
         Path(app.outdir, "ledger.json").write_text(json.dumps(content, indent=1), "utf-8")
-        ledger.table(entries).to_csv(Path(app.outdir, "ledger.csv"), index=False)
+        ledger.table(content["claims"]).to_csv(Path(app.outdir, "ledger.csv"), index=False)
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
