@@ -2,9 +2,10 @@
 
 ``nox -s bench -- --builds`` prints a line for each build as it ends, with its bar. It builds a clone
 of the last commit with a home of its own: from nothing (but for the images), once more with nothing
-changed, once more after a sentence has changed; at last the quick look, from nothing. The first of
-these is halted now and then, so that the unit is measured at the same hour: machines have their moods.
-This takes an hour on two cores. The machine should have nothing else to do.
+changed, once more after a sentence has changed; then another clone from the runs that the first one
+publishes, whose figures must be the same; at last the quick look, from nothing. The first of these is
+halted now and then, so that the unit is measured at the same hour: machines have their moods. This
+takes an hour and a quarter on two cores. The machine should have nothing else to do.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import psutil
 
 from bn_tutorial.bench.unit import unit
 from bn_tutorial.data import load_cifar10, store_path
+from bn_tutorial.training.archive import NAME
 from bn_tutorial.training.schedule import cores
 
 ROOT = Path(__file__).parents[1]
@@ -31,7 +33,7 @@ GB = 1e9
 #: So many seconds of a build lie between two measurements of the unit.
 BETWEEN = 480
 #: At most so many units, seconds, and bytes in one process and in all together.
-UNITS, UNCHANGED, SENTENCE, SMOKE, ONE, ALL = 3.0, 60, 15, 240, 2.5 * GB, 4 * GB
+UNITS, UNCHANGED, SENTENCE, FETCHED, SMOKE, ONE, ALL = 3.0, 60, 15, 240, 240, 2.5 * GB, 4 * GB
 
 
 @contextlib.contextmanager
@@ -77,13 +79,12 @@ def halted(process: psutil.Process) -> Iterator[None]:
 
 
 def build(
-    checkout: Path, home: Path, profile: str, meanwhile: Callable[[], object] | None = None
+    checkout: Path, env: dict[str, str], html: Path, meanwhile: Callable[[], object] | None = None
 ) -> tuple[float, float, float]:
     """Build the site; return the seconds, and the most bytes of one process and of all.
 
     It rests while `meanwhile` is called, which is not counted.
     """
-    html = checkout / "docs/_build" / profile
     started = time.perf_counter()
     sphinx = subprocess.Popen(
         [
@@ -91,12 +92,7 @@ def build(
             *("-d", f"{html}-doctrees", "docs", html),
         ],
         cwd=checkout,
-        env={
-            **os.environ,
-            "BN_TUTORIAL_HOME": str(home),
-            "BN_TUTORIAL_PROFILE": profile,
-            "PYTHONPATH": str(checkout),
-        },
+        env=env,
     )
     with weighed(psutil.Process(sphinx.pid)) as most:
         while sphinx.poll() is None:
@@ -124,15 +120,22 @@ def main() -> None:
 
     measure()
     with tempfile.TemporaryDirectory() as folder:
-        checkout = Path(folder, "checkout")
-        subprocess.run(["git", "clone", "-q", ROOT, checkout], check=True)
 
-        def tell(name: str, profile: str, bar: float | None = None) -> None:
-            home = Path(folder, profile)
-            if not home.exists():
-                shutil.copytree(store_path().parent, home / "data")
+        def begin(name: str, profile: str, **more: str) -> tuple[Path, dict[str, str], Path]:
+            """Clone the project and give it a home; return where it builds, and with which variables."""
+            checkout, home = Path(folder, name), Path(folder, f"{name}-home")
+            subprocess.run(["git", "clone", "-q", ROOT, checkout], check=True)
+            shutil.copytree(store_path().parent, home / "data")
+            env = {**os.environ, "BN_TUTORIAL_HOME": str(home), "BN_TUTORIAL_PROFILE": profile}
+            return (
+                checkout,
+                {**env, "PYTHONPATH": str(checkout), **more},
+                checkout / "docs/_build/html",
+            )
+
+        def tell(name: str, place: tuple[Path, dict[str, str], Path], bar: float | None) -> None:
             whole = bar is None
-            seconds, biggest, together = build(checkout, home, profile, measure if whole else None)
+            seconds, biggest, together = build(*place, measure if whole else None)
             if whole:
                 measure()
             one = sum(units) / len(units)
@@ -145,12 +148,25 @@ def main() -> None:
                 flush=True,
             )
 
-        tell("The standard site from nothing", "standard")
-        tell("The same, unchanged", "standard", UNCHANGED)
-        with Path(checkout, "docs/advantages.md").open("a") as page:
+        own = begin("own", "standard")
+        tell("The standard site from nothing", own, None)
+        published, first = own[2] / NAME, figures(own[2])
+        other = begin("other", "standard", BN_TUTORIAL_FETCHED="first")
+        fetch = ["bn-tutorial", "runs", "--fetch", shutil.copy(published, folder)]
+        subprocess.run(fetch, check=True, env=other[1])
+        tell("The same, unchanged", own, UNCHANGED)
+        with Path(own[0], "docs/advantages.md").open("a") as page:
             page.write("\nA sentence that is here to be measured.\n")
-        tell("The same, with one sentence more", "standard", SENTENCE)
-        tell("The quick look from nothing", "smoke", SMOKE)
+        tell("The same, with one sentence more", own, SENTENCE)
+        tell("Another one from its runs", other, FETCHED)
+        same = sum(first.get(name) == drawing for name, drawing in figures(other[2]).items())
+        print(f"{same} of {len(first)} figures are the same", flush=True)
+        tell("The quick look from nothing", begin("quick", "smoke"), SMOKE)
+
+
+def figures(html: Path) -> dict[str, bytes]:
+    """Return the figures of a built site, by their name."""
+    return {path.name: path.read_bytes() for path in Path(html, "_images").glob("*.svg")}
 
 
 if __name__ == "__main__":

@@ -376,6 +376,7 @@ def test_evidence_is_held_against_another_build(home: Path, tmp_path: Path) -> N
     result = invoke("evidence", "--against", str(theirs))
     assert result.exit_code == 1
     assert "8 of 9 claims" in result.output
+    assert content["beyond"][0]["id"] in result.output
     theirs.write_text("{}")
     assert "is no ledger" in error_of(invoke("evidence", "--against", str(theirs)))
 

@@ -109,6 +109,14 @@ def test_a_ledger_of_another_time_is_read_and_a_broken_one_is_named(folder: Path
         editions.editions(folder)
 
 
+def test_an_edition_knows_what_is_beyond_the_claims() -> None:
+    content = ledger(4, big="supported")
+    content["beyond"] = [content["claims"][0]["parts"][0] | {"id": "other"}]
+    one = Edition.of("0.4.0", content)
+    assert (one.word("other"), one.effect("other")) == ("supported", one.effect("big-part"))
+    assert [change.claim["id"] for change in changes([one])] == ["big"]
+
+
 def test_a_release_keeps_the_ledger_of_the_built_site(folder: Path, tmp_path: Path) -> None:
     built = tmp_path / "ledger.json"
     content = ledger(5, big="supported")
@@ -127,6 +135,7 @@ def test_a_release_keeps_the_ledger_of_the_built_site(folder: Path, tmp_path: Pa
         ({"commit": None}, "commit all"),
         ({"data": {"digest": "0", "source": "sample", "sample": True}}, "judges nothing"),
         ({"commit": "0000000"}, "and this is"),
+        ({"fetched": "archive 1234"}, "were computed elsewhere"),
     ],
 )
 def test_what_is_no_release_is_refused(

@@ -148,6 +148,24 @@ def test_a_replication_shows_both_effects_and_their_mean(monkeypatch: pytest.Mon
     assert [*found["pooled"]][3] == "–"  # the same values are the same runs
 
 
+def test_primary_hypotheses_that_no_claim_rests_on_are_compared_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ledger, "claims", lambda: {"small": SMALL})
+    measure("size", tall="supported", wide="supported")
+    reference = json.loads(json.dumps(ledger.contents()))
+    assert [one["id"] for one in reference["beyond"]] == ["tall"]  # the other one is secondary
+    measure("size", tall="inconclusive", wide="supported")
+    here = ledger.judged(ledger.contents())
+    found = ledger.replication(here, ledger.judged(reference))
+    assert [*found["id"]] == ["small", "heavy", "tall"]
+    assert [*found["number"]] == [1, "", ""]
+    assert [*found["agree"]] == [True, True, False]
+    assert [one["id"] for one in ledger.disagreements(here, ledger.judged(reference))] == ["tall"]
+    del reference["beyond"]  # as before there was any
+    assert ledger.disagreements(here, ledger.judged(reference)) == []
+
+
 def pooled(*values: float) -> tuple[float, float, float]:
     """Return mean and interval of all seeds."""
     found = interval(values)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -88,6 +89,7 @@ def test_the_commit_of_a_folder(tmp_path: Path) -> None:
     for command in (
         "init -q",
         "-c user.name=n -c user.email=e commit -q --allow-empty -m m",
+        "-c user.name=n -c user.email=e tag -a -m m 0.1.0",  # a tag leaves it what it is
     ):
         subprocess.run(["git", *command.split()], check=True, cwd=tmp_path)
-    assert len(commit_of(tmp_path)) >= 7
+    assert re.fullmatch("[0-9a-f]{7,}", commit_of(tmp_path))

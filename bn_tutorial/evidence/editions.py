@@ -180,8 +180,8 @@ def release(ledger: Path, folder: Path, version: str, commit: str) -> Path:
     Raises
     ------
     ValueError
-        If there is no such ledger, it was built from the sample, from a changed checkout or from
-        another commit, or the version has one already. Nothing was written then.
+        If there is no such ledger, it was built from the sample, from fetched runs, from a changed
+        checkout or from another commit, or the version has one already. Nothing was written then.
     StorageError
         If the folder cannot be written.
     """
@@ -195,6 +195,10 @@ def release(ledger: Path, folder: Path, version: str, commit: str) -> Path:
         raise ValueError(f"{ledger} is no ledger ({error}): build the site first.") from error
     if made.is_sample:
         raise ValueError("a ledger from the sample judges nothing: build the profile standard.")
+    if made.fetched:
+        raise ValueError(
+            f"its results were computed elsewhere ({made.archives}): build the site with --retrain."
+        )
     if not made.commit or str(made.commit).endswith(("-dirty", "unknown commit")):
         raise ValueError(f"it was built from {made.commit}: commit all, and build the site again.")
     if made.commit != commit:

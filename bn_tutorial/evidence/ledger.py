@@ -64,9 +64,7 @@ def beyond() -> list[dict[str, Any]]:
         For each, by experiment, what `ledger` has of the parts of claims.
     """
     counted = {name for claim in claims().values() for name in claim.parts}
-    return [
-        finding(one) for one in hypotheses().values() if one.primary and one.id not in counted
-    ]
+    return [finding(one) for one in hypotheses().values() if one.primary and one.id not in counted]
 
 
 def contents() -> dict[str, list[dict[str, Any]]]:

@@ -83,7 +83,7 @@ class Gain(keras.layers.Layer):
     References
     ----------
     De & Smith (2020), Batch normalization biases residual blocks towards the identity function in
-    deep networks, section 4 (SkipInit).
+    deep networks (SkipInit).
     """
 
     def build(self, shape: tuple[int | None, ...]) -> None:
@@ -112,7 +112,7 @@ class StandardizedDense(keras.layers.Dense):
     ----------
     Qiao et al. (2019), Micro-batch training with batch-channel normalization and weight
     standardization; Brock, De & Smith (2021), Characterizing signal propagation to close the performance gap
-    in unnormalized ResNets, section 4.1, for the scale.
+    in unnormalized ResNets, for the scale (as in their program).
     """
 
     SCALE = (2 / (1 - 1 / math.pi)) ** 0.5

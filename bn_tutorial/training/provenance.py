@@ -184,7 +184,7 @@ def commit_of(folder: Path) -> str:
     if not git:
         return "unknown commit"
     answer = subprocess.run(
-        [git, "describe", "--always", "--dirty"],
+        [git, "describe", "--always", "--dirty", "--exclude=*"],  # a commit, whatever it is called
         check=False,
         cwd=folder,
         capture_output=True,

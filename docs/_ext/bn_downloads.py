@@ -131,6 +131,10 @@ def _linked(text: str, known: dict[str, tuple[str, str]]) -> str:
     )
 
 
+class Bar(nodes.paragraph, nodes.Admonition):
+    """An experiment's downloads: of a kind that the descriptions of pages pass over."""
+
+
 def offer_downloads(app: Sphinx, doctree: nodes.document) -> None:
     """Offer an experiment's downloads below its title, and nowhere else."""
     if not experiment(app.env.docname):
@@ -150,7 +154,7 @@ def offer_downloads(app: Sphinx, doctree: nodes.document) -> None:
             footer.parent.remove(footer)
     notebook = f"{app.config.html_baseurl}_downloads/{links['.ipynb']['filename']}"
     colab = nodes.reference("", "Open in Colab", refuri=COLAB + quote(notebook), internal=False)
-    bar = nodes.paragraph(classes=["downloads"])
+    bar = Bar(classes=["downloads"])
     for link in (colab, *links.values()):
         bar += [link, nodes.Text(" ")]
     title = next(doctree.findall(nodes.title))
@@ -231,6 +235,7 @@ def write_workbook(app: Sphinx, exception: Exception | None) -> None:
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
+    app.add_node(Bar)
     app.connect("builder-inited", finish_downloads, priority=900)  # after sphinx-gallery
     app.connect("doctree-read", offer_downloads, priority=900)  # after their addresses were found
     app.connect("build-finished", build_wheel)

@@ -8,6 +8,7 @@ from xml.etree import ElementTree
 
 from bn_ledger import REFERENCE, Ledger
 from sphinx.application import Sphinx
+from sphinx.errors import ExtensionError
 
 from bn_tutorial.evidence import editions
 from bn_tutorial.evidence.editions import Change, Edition
@@ -18,8 +19,17 @@ ATOM = "http://www.w3.org/2005/Atom"  # the name of the format, which nobody fet
 
 
 def kept(docs: Path) -> list[Edition]:
-    """Return the ledgers in the checkout: of each release, and of the reference build."""
-    return editions.editions(docs / RELEASED, docs / REFERENCE)
+    """Return the ledgers in the checkout: of each release, and of the reference build.
+
+    Raises
+    ------
+    ExtensionError
+        If one of them is broken.
+    """
+    try:
+        return editions.editions(docs / RELEASED, docs / REFERENCE)
+    except ValueError as error:
+        raise ExtensionError(str(error)) from error
 
 
 class Held(Ledger):

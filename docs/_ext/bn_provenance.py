@@ -14,7 +14,7 @@ from docutils import nodes
 from sphinx.application import Sphinx
 
 from bn_tutorial import evidence
-from bn_tutorial.training.provenance import Provenance, commit_of
+from bn_tutorial.training.provenance import Provenance, commit_of, together
 from bn_tutorial.training.store import RunStore
 
 _RUNNING_TIME = re.compile(
@@ -68,11 +68,15 @@ def _recorded() -> str:
 
 def count_runs(app: Sphinx) -> None:
     """Count, once all experiments have recorded theirs, the runs that were computed elsewhere."""
-    fetched: dict[str, bool] = {}  # each run once, though experiments share some
-    for path in Path(app.srcdir, "auto_examples").glob("*/plot_*.py"):
-        fetched |= evidence.recall(f"{experiment(path.stem)}.fetched")
-    total = {"runs": len(fetched), "elsewhere": sum(fetched.values())}
-    app.config.html_context["computed"] = total
+    found = [
+        evidence.recall(experiment(path.stem))
+        for path in Path(app.srcdir, "auto_examples").glob("*/plot_*.py")
+    ]
+    runs = {run: one for each in found for run, one in each["fetched"].items()}  # some are shared
+    app.config.html_context["computed"] = {"runs": len(runs), "elsewhere": sum(runs.values())}
+    made = together(Provenance(**each["provenance"]) for each in found)
+    if made.fetched:
+        app.config.ledger_provenance["fetched"] = made.fetched
 
 
 def take_running_time(app: Sphinx, doctree: nodes.document) -> None:

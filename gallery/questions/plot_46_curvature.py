@@ -125,8 +125,8 @@ trial.judge(
 # %%
 # What this does *not* show
 # -------------------------
-# One batch of 500 images; with small batches the loss changes from step to step, and so does its
-# curvature. And the sharpness of a batch-normalised network says little by itself: kernels before a normaliser
+# One batch of 500 images, and few steps: a mean over their second half says little of a curve that still rises
+# or falls. With small batches the loss changes from step to step, and so does its curvature. And the sharpness of a batch-normalised network says little by itself: kernels before a normaliser
 # that are twice as long compute nearly the same, with a quarter of the curvature in their own directions
 # (:ref:`sphx_glr_auto_examples_why_plot_34_scale_invariance.py`).
 #

@@ -3,8 +3,8 @@ Can a network do without normalisation?
 =======================================
 
 In 2025 two works took it out of transformers: DyT (Zhu and others) puts tanh(αx) in the place of each
-normaliser, Derf (Chen and others) the error function. Older ways are to divide by the root mean square alone, or
-to standardise the weights in place of what they give (Brock and others, 2021; Qiao and others, 2019, did both).
+normaliser, Derf (Chen and others) the error function. Older ways are to divide by the root mean square alone
+(Zhang and Sennrich, 2019), or to standardise the weights in place of what they give (Brock and others, 2021).
 DyT and Derf were made where layer normalisation is at home. And in a dense network?
 
 **What you'll do:** train dense networks in seven ways: at four learning rates, with twelve residual layers, and

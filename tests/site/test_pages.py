@@ -76,6 +76,16 @@ def test_a_card_says_the_question_and_the_verdict(site: Site, script: Path) -> N
     assert card.select(".card-answer .effect-words")
 
 
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
+def test_a_description_begins_with_the_page_s_own_words(site: Site, script: Path) -> None:
+    """Search engines show it, and whatever shows links."""
+    page = site.pages[f"auto_examples/{script.parent.name}/{script.stem}.html"]
+    first = script.read_text().split("\n\n")[1].split()[0]
+    for name in ("name=description", "property='og:description'"):
+        (described,) = page.select(f"meta[{name}]")
+        assert str(described["content"]).startswith(first)
+
+
 def test_an_executed_page_says_how_it_was_made(site: Site) -> None:
     for name, page in site.pages.items():
         executed = (name.startswith("auto_examples/") and "/plot_" in name) or page.select(".cell")
