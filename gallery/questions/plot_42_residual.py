@@ -185,7 +185,8 @@ trial.judge(
 # or three in a branch, and are trained for long, with decay and a schedule. A sum without a normaliser can
 # also be scaled down beforehand.
 #
-# **Go further.** Predict the line of the first figure for layer normalisation, then add it.
+# **Go further.** Predict the line of the first figure for layer normalisation (``sums.but(norm="layer")``), then
+# add it to ``starts``.
 
 trial.record()
 # sphinx_gallery_thumbnail_number = 3
