@@ -48,7 +48,7 @@ arms = {
 # weights double that of the pixels, and a branch behind normaliser and ReLU adds :math:`1 - 1/\pi`. So branch
 # :math:`l` is :math:`1/\sqrt{l + 1.93}` times as large as the sum: that is the dashed line, in the end nearly
 # :math:`1/\sqrt{l}`. Without a normaliser a branch should be nearly as large as its sum, and the sum nearly
-# double its variance each time.
+# double its variance each time. Those of *SkipInit* are multiplied by 0, and need no line.
 
 import numpy as np
 

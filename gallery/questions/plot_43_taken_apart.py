@@ -159,9 +159,9 @@ trial.effects(
 )
 
 # %%
-# What γ becomes
-# --------------
-# It starts at 1 everywhere. Frankle and others (2021, abstract) found that networks which train nothing else
+# What γ and β become
+# -------------------
+# γ starts at 1 everywhere, and β at 0. Frankle and others (2021, abstract) found that networks which train nothing else
 # switch off a third of their features.
 
 import numpy as np
@@ -169,9 +169,9 @@ import numpy as np
 share = np.linspace(0, 1, 51)
 
 
-def gammas(arm):
-    """Return the trained γ of all seeds, from the smallest to the largest."""
-    last = finalists[arm].frame().groupby("seed").last().filter(like="gamma/")
+def trained_ones(arm, name):
+    """Return the trained γ or β of all seeds, from the smallest to the largest."""
+    last = finalists[arm].frame().groupby("seed").last().filter(like=f"{name}/")
     return np.quantile(last.to_numpy(), share)
 
 
@@ -180,12 +180,15 @@ finalists["all of it"] = trial.train(
     whole_again, trial.few_seeds, engine=parts.whole
 )
 trial.lines(
-    {"": {arm: gammas(arm) for arm in ("all of it", "γ and β alone")}},
+    {
+        sign: {arm: trained_ones(arm, name) for arm in ("all of it", "γ and β alone")}
+        for sign, name in {"γ": "gamma", "β": "beta"}.items()
+    },
     share,
     xlabel="share of the features",
-    ylabel="γ after training, sorted",
-    alt="The trained γ of all layers and seeds, sorted: of the whole network, "
-    "and where γ and β alone are trained.",
+    ylabel="after training, sorted",
+    alt="The trained γ (left) and β (right) of all layers and seeds, sorted: of "
+    "the whole network, and where γ and β alone are trained.",
 )
 
 # %%
