@@ -93,6 +93,12 @@ def test_what_is_asked_is_asked_once_and_handed_over_by_a_cell(page: str) -> Non
     assert {"".join(pair) for pair in asked} <= handed  # by a cell of the same page
 
 
+def test_the_right_choice_is_not_known_by_its_place() -> None:
+    choices = re.findall(r"(?ms)^:::\{choice\} .*?^:::$", "\n".join(PAGES.values()))
+    places = [re.findall(r"(?m)^- \((\w+)\)", one).index("right") for one in choices]
+    assert all(places.count(place) < len(places) / 2 for place in places)
+
+
 def test_only_an_answer_that_somebody_could_give_is_kept() -> None:
     answers(three=3, several=[1.0, 2.0])
     with pytest.raises(ValueError, match="must be finite"):
