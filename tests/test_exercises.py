@@ -1,5 +1,6 @@
 """The exercises of the site: each answers back; those of the long page have a hint and a check."""
 
+import ast
 import builtins
 import re
 import symtable
@@ -87,10 +88,17 @@ def test_what_is_asked_is_asked_once_and_handed_over_by_a_cell(page: str) -> Non
     questions = re.findall(r"(?m)^:::\{(?:number|choice|order)\} .*$", text)
     assert len(set(questions)) == len(questions)  # a browser keeps answers by these
     asked = set(re.findall(r"(?m)^(?::is:|is:) (\w+)$|^  (\w+) \|", text))
-    cells = "".join(re.findall(r"(?ms)^```\{code-cell\} ipython3\n(.*?)^```$", text))
-    calls = "\n".join(re.findall(r"(?s)answers\((.*?)\n?\)\n", cells))
-    handed = set(re.findall(r"(\w+)=", calls))
-    assert {"".join(pair) for pair in asked} <= handed  # by a cell of the same page
+    cells = re.findall(r"(?ms)^```\{code-cell\} ipython3\n(?::[^\n]+\n)*([^\n].*?)^```$", text)
+    calls = [
+        call
+        for cell in cells
+        if "answers(" in cell
+        for call in ast.walk(ast.parse(cell))
+        if isinstance(call, ast.Call) and ast.unparse(call.func).endswith("answers")
+    ]
+    handed = {word.arg: word.value for call in calls for word in call.keywords}
+    assert {"".join(pair) for pair in asked} == set(handed)  # by a cell of the same page
+    assert not any(map(typed, handed.values()))  # but computed
 
 
 def test_the_right_choice_is_not_known_by_its_place() -> None:
@@ -103,6 +111,13 @@ def test_only_an_answer_that_somebody_could_give_is_kept() -> None:
     answers(three=3, several=[1.0, 2.0])
     with pytest.raises(ValueError, match="must be finite"):
         answers(nothing=float("nan"))
+
+
+def typed(value: ast.expr) -> bool:
+    """Whether a number, or one of several, is written as it is."""
+    if isinstance(value, ast.List | ast.Tuple):
+        return any(map(typed, value.elts))
+    return isinstance(value, ast.Constant)
 
 
 def used(table: symtable.SymbolTable) -> set[str]:
