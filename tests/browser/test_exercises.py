@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Locator, Page, Route, expect
 
-from .conftest import pages
+from .conftest import HTML, pages
 
 EXPERIMENT = "auto_examples/assignment/plot_02_batch_norm.html"
 EXERCISES, OTHER = "learn/exercises.html", "learn/noise.html"
@@ -24,7 +25,7 @@ FORBIDDEN = """for (const act of ["getItem", "setItem"]) {
     return as_ever.call(this, name, ...value);
   };
 }"""
-LEARN = [name for name in pages() if name.startswith("learn/")]
+ASKING = [name for name in pages() if '<form class="ask"' in (HTML / name).read_text("utf-8")]
 
 
 @pytest.fixture
@@ -64,21 +65,23 @@ def answer(form: Locator, right: bool) -> None:
         form.get_by_role("button", name="Check").press("Enter")
 
 
-def test_a_reader_of_learn_is_told_at_least_twenty_times(page: Page, address: str) -> None:
-    asked = 0
-    for name in LEARN:
-        page.goto(address + name)
-        forms = page.locator("form.ask")
-        for i in range(forms.count()):
-            form, word = forms.nth(i), forms.nth(i).locator(".word")
-            answer(form, right=False)
-            expect(word).to_contain_text("Not yet")
-            answer(form, right=True)
-            expect(word).to_have_text("✓ Right.")
-            asked += 1
-        if forms.count():
-            expect(page.locator(".tally")).to_contain_text(f"{forms.count()} of {forms.count()}")
-    assert asked >= 20
+def test_exercises_are_met_all_over_the_site(html: Path) -> None:
+    assert {name.partition("/")[0] for name in ASKING} >= {"advantages.html", "learn", "practice"}
+    learn = [name for name in ASKING if name.startswith("learn/")]
+    assert sum((html / name).read_text("utf-8").count('<form class="ask"') for name in learn) >= 20
+
+
+@pytest.mark.parametrize("name", ASKING)
+def test_a_reader_is_told_each_time(page: Page, address: str, name: str) -> None:
+    page.goto(address + name)
+    forms = page.locator("form.ask")
+    for i in range(forms.count()):
+        form, word = forms.nth(i), forms.nth(i).locator(".word")
+        answer(form, right=False)
+        expect(word).to_contain_text("Not yet")
+        answer(form, right=True)
+        expect(word).to_have_text("✓ Right.")
+    expect(page.locator(".tally")).to_contain_text(f"{forms.count()} of {forms.count()}")
 
 
 def test_answers_are_kept_and_forgotten(page: Page, address: str) -> None:
