@@ -45,7 +45,7 @@ from sphinx.util.docutils import SphinxDirective
 _MARKS = {"(right)": True, "(wrong)": False}
 
 
-def tolerance(argument: str | None) -> dict[str, float | bool]:
+def tolerance(argument: str) -> dict[str, float | bool]:
     """Return how far from a number an answer may lie, and whether that is a part of the number.
 
     Raises

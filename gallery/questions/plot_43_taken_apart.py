@@ -181,7 +181,9 @@ finalists["all of it"] = trial.train(
 )
 trial.lines(
     {
-        sign: {arm: trained_ones(arm, name) for arm in ("all of it", "γ and β alone")}
+        sign: {
+            arm: trained_ones(arm, name) for arm in ("all of it", "γ and β alone")
+        }
         for sign, name in {"γ": "gamma", "β": "beta"}.items()
     },
     share,
