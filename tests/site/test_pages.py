@@ -80,7 +80,8 @@ def test_a_card_says_the_question_and_the_verdict(site: Site, script: Path) -> N
 def test_a_description_begins_with_the_page_s_own_words(site: Site, script: Path) -> None:
     """Search engines show it, and whatever shows links."""
     page = site.pages[f"auto_examples/{script.parent.name}/{script.stem}.html"]
-    first = script.read_text().split("\n\n")[1].split()[0]
+    _, *parts = script.read_text().split("\n\n")
+    first = next(part for part in parts if not part.startswith("..")).split()[0]
     for name in ("name=description", "property='og:description'"):
         (described,) = page.select(f"meta[{name}]")
         assert str(described["content"]).startswith(first)
