@@ -18,7 +18,8 @@ PAGE = r"""<html><body><header>Search</header><article class="bd-article">
 <div class="math" id="equation-e"><span class="eqno">(1)</span>\[\begin{split}a &amp;= b\\
 c &amp;= d\end{split}\]</div>
 <form class="ask" data-ask="{}"><input type="text"><p class="reason">Wrong.</p></form>
-<form class="ask" data-ask="{}"><button>Check</button></form>
+<form class="ask" data-ask="{}"><p class="question">Which?</p><ul><li><p>This.</p><div class="reason">Wrong.</div></li></ul>
+<div class="said"></div></form>
 <details class="sd-dropdown"><summary>Answer</summary><p>7 and 9<br></p></details>
 <details class="fold"><summary>Show the code</summary><pre>draw()</pre></details>
 <svg class="effect" viewBox="0 0 150 16"><circle r="4"/></svg>
@@ -71,6 +72,7 @@ def test_a_chapter_for_an_e_reader_is_xml_with_questions_answers_and_mathml() ->
     assert root.find(".//h2") is not None
     assert root.find(".//h1") is None
     assert "7 and 9" in text
+    assert '<p class="question">Which?</p><ul><li><p>This.</p></li></ul>' in text
     assert "draw()" in text
     assert text.count(bn_chapters.ALIVE["form.ask"]) == 1
     for gone in ("<form", "<input", "data-", "Search", "Foot", "headerlink", "Wrong."):

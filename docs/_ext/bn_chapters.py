@@ -19,7 +19,8 @@ from bn_tutorial.figures.style import INK
 #: What pages have for eyes on screens, mice and keyboards alone, or twice.
 UNREAD = (
     ".headerlink, script, style, .offer, .downloads, .figure-data, .made-with, .lab-images,"
-    " .sd-summary-state-marker, .sphx-glr-thumbnail-title, .sphx-glr-footer, .said, summary > .expanded,"
+    " .sd-summary-state-marker, .sphx-glr-thumbnail-title, .sphx-glr-footer, .said, .reason,"
+    " summary > .expanded,"
     " section section .sphx-glr-thumbnails"  # cards once more, below a list that leads there
 )
 #: What needs a script, and the sentence that a book has in its place, once on each page.
@@ -93,6 +94,8 @@ def read(html: str, page: str, depth: int, site: str) -> Chapter:
         raise ValueError(f"{page} has no article: the site is built with another theme.")
     body = BeautifulSoup(found[0], "html.parser").article
     assert body is not None
+    for form in body.select("form.ask:has(ul)"):  # what to choose from can be read
+        form.insert_before(*form.select(":scope > :is(.question, ul)"))
     for selector, sentence in ALIVE.items():
         for number, element in enumerate(body.select(selector)):
             if number:

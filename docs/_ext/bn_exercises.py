@@ -1,7 +1,8 @@
 """Exercises that answer back: a number, a choice, an order.
 
-Each is a form that a script brings to life; without it there is none, and the page's hint and answer
-say the same. What is right is computed by the page's own cells, which hand it over with
+Each is a form that a script brings to life. Without it a number is not shown, as the text asks for it;
+a choice and an order are lists to read, by the alphabet, so that nothing tells what is right. That is
+computed, if it is a number, by the page's own cells, which hand it over with
 `bn_tutorial.figures.answers`.
 
 ````
@@ -129,23 +130,21 @@ class Choice(_Ask):
 
     def run(self) -> list[nodes.Node]:
         """Return the form, with choices and reasons."""
-        right: list[bool] = []
-        inside: list[nodes.Node] = []
-        for item in items(self):
+        found = items(self)
+        right: list[nodes.list_item] = []
+        for item in found:
             first = item[0]
             text = first.astext()
             mark = next((m for m in _MARKS if text.startswith(m)), None)
             if mark is None or len(item) < 2 or not isinstance(first, nodes.paragraph):
                 raise self.error("a choice begins with (right) or (wrong), and a reason follows.")
-            right.append(_MARKS[mark])
+            right += [item] * _MARKS[mark]
             first[0] = nodes.Text(first[0].astext().removeprefix(mark).lstrip())
-            inside += [
-                nodes.container("", first, classes=["option"]),
-                nodes.container("", *item[1:], classes=["reason"]),
-            ]
-        if sum(right) != 1:
+            item[1:] = [nodes.container("", *item[1:], classes=["reason"])]
+        if len(right) != 1:
             raise self.error("of all choices one must be (right).")
-        return self.form(inside, right=right.index(True))
+        shown = sorted(found, key=_letters)
+        return self.form([nodes.bullet_list("", *shown)], right=shown.index(right[0]))
 
 
 class Order(_Ask):
@@ -159,7 +158,14 @@ class Order(_Ask):
         found = items(self)
         if len(found) < 3:
             raise self.error("an order needs three things or more.")
-        return self.form([nodes.container("", *one, classes=["thing"]) for one in found])
+        shown = sorted(found, key=_letters)
+        places = [found.index(one) for one in shown]
+        return self.form([nodes.bullet_list("", *shown)], right=places)
+
+
+def _letters(item: nodes.list_item) -> str:
+    """Return what the alphabet needs of an item: its first line."""
+    return item[0].astext().casefold()
 
 
 def items(directive: SphinxDirective) -> list[nodes.list_item]:

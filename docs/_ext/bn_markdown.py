@@ -16,8 +16,8 @@ from sphinx.application import Sphinx
 
 #: What pages have for eyes, mice and keyboards alone.
 UNREAD = (
-    "a.headerlink, script, style, form, button, input, noscript, .downloads, .figure-data, nav, "
-    "details.hide > summary"
+    "a.headerlink, script, style, form:not(:has(ul)), .reason, button, input, noscript, .downloads, "
+    ".figure-data, nav, details.hide > summary"
 )
 SUMMARY = (
     "A tutorial on batch normalisation in which every figure, number and verdict was computed when "

@@ -1,27 +1,25 @@
 // Exercises that answer back. A page's forms hold what is right; what a reader has answered stays in
-// this browser. Without this script there are no forms: hints and answers stand below them anyway.
+// this browser. Without this script choices and orders are lists to read, and numbers are not asked for.
 "use strict";
 
 (() => {
   const KEPT = "bn-exercises";
   const SHORT = 1e-9; // what rounding leaves
 
-  const { make, button, recall, keep } = interactive;
+  const { make, button, recall, keep, say } = interactive;
 
-  /** Read numbers as people write them: 0,5 or −5/3, several with spaces or semicolons between them. */
-  function numbers(text) {
-    const parts = text.replace(/[−–]/g, "-").replace(/\s*\/\s*/g, "/").trim().split(/\s*;\s*|,\s+|\s+,?\s*/);
-    return parts.map((part) => {
-      const [above, below = "1", more] = part.replace(",", ".").split("/");
+  /** Return all that numbers can mean as people write them, such as 4,603: a comma stands before decimals, after thousands or between numbers. */
+  function readings(text) {
+    const plain = text.replace(/[−–]/g, "-").replace(/\s*\/\s*/g, "/");
+    const ways = [plain.replace(/,(?=\d)/g, "."), plain.replace(/(\d),(?=\d{3}(?!\d))/g, "$1"), plain];
+    const read = ways.map((way) => way.split(/[\s;,]+/).filter(Boolean).map((part) => {
+      const [above, below = "1", more] = part.split("/");
       return above === "" || below === "" || more !== undefined ? NaN : Number(above) / Number(below);
-    });
+    }));
+    return read.filter((given) => given.length && given.every(Number.isFinite));
   }
 
-  /** A comma may stand before decimals or after thousands, as in 4,603: return both readings. */
-  const readings = (text) => [numbers(text), numbers(text.replace(/(\d),(?=\d{3}(?!\d))/g, "$1"))];
-
   const close = (given, right, { within, relative }) =>
-    given.length === right.length &&
     given.every((value, i) => Math.abs(value - right[i]) <= within * (relative ? Math.abs(right[i]) : 1) + SHORT);
 
   const kinds = {
@@ -35,22 +33,23 @@
         answer: () => field.value,
         restore: (answer) => { field.value = answer; },
         judge(answer) {
-          const [given, other] = readings(answer);
-          if (given.some((value) => !Number.isFinite(value))) return [null, "Write a number, such as 0.5, −5/3 or 1e-3."];
-          if (given.length !== count) return [null, `${count} ${count > 1 ? "numbers are" : "number is"} asked for.`];
-          if (close(given, told.right, told) || close(other, told.right, told)) return [true];
-          return [false, told.mistakes.findIndex((wrong) => close(given, wrong, told))];
+          const read = readings(answer), given = read.filter(({ length }) => length === count);
+          if (!read.length) return [null, "Write a number, such as 0.5, −5/3 or 1e-3."];
+          if (!given.length) return [null, `${count} ${count > 1 ? "numbers are" : "number is"} asked for.`];
+          const meant = (numbers) => given.some((one) => close(one, numbers, told));
+          return meant(told.right) ? [true] : [false, told.mistakes.findIndex(meant)];
         },
       };
     },
 
     choice(form, told) {
-      const boxes = [...form.querySelectorAll(".option")].map((option, i) => {
+      const list = form.querySelector("ul");
+      const boxes = [...list.children].map((option, i) => {
         const box = make("input", { type: "radio", name: `${form.id}-choice`, value: i, required: true });
-        const label = make("label", { class: "option" }, box, ...option.querySelector("p").childNodes);
-        option.replaceWith(label);
+        list.before(make("label", { class: "option" }, box, ...option.querySelector("p").childNodes));
         return box;
       });
+      list.remove();
       return {
         shown: [],
         answer: () => boxes.findIndex((box) => box.checked),
@@ -59,19 +58,20 @@
       };
     },
 
-    order(form) {
-      const things = [...form.querySelectorAll(".thing")];
-      const list = make("ol", { class: "things" });
-      things.at(-1).after(list);
-      const rows = things.map((thing, place) => {
+    order(form, told) {
+      const list = make("ol", { class: "things" }), written = form.querySelector("ul"), rows = [];
+      const changed = () => form.dispatchEvent(new Event("input"));
+      [...written.children].forEach((thing, i) => {
         const row = make("li", { draggable: true }, make("span", {}, ...thing.querySelector("p").childNodes));
-        row.dataset.place = place;
+        row.dataset.place = told.right[i];
+        rows[told.right[i]] = row;
         const name = row.textContent.trim();
         for (const [sign, way] of [["↑", "up"], ["↓", "down"]]) {
           const mover = button(sign, () => {
             if (way === "up") row.previousElementSibling?.before(row);
             else row.nextElementSibling?.after(row);
             mover.focus();
+            changed();
             const place = [...list.children].indexOf(row) + 1;
             form.querySelector(".word").textContent = `${place} of ${rows.length}: ${name}`; // for who cannot see it
           });
@@ -87,11 +87,12 @@
           event.preventDefault();
           const dragged = list.querySelector(".dragged");
           const { top, height } = row.getBoundingClientRect();
-          if (dragged && dragged !== row) row[event.clientY < top + height / 2 ? "before" : "after"](dragged);
+          if (!dragged || dragged === row) return;
+          row[event.clientY < top + height / 2 ? "before" : "after"](dragged);
+          changed();
         });
-        thing.remove();
-        return row;
       });
+      written.replaceWith(list);
       list.addEventListener("drop", (event) => event.preventDefault()); // a browser may go where a text leads
       // mixed so that nothing lies where it belongs, and always alike
       rows.forEach((_, i) => list.append(rows[(i + 1 + (rows.length >> 1)) % rows.length]));
@@ -110,19 +111,16 @@
 
   const forms = [...document.querySelectorAll("form.ask")];
   const names = forms.map((form) => JSON.parse(form.dataset.ask).name);
-  const tally = make("p", { class: "tally" });
-  tally.setAttribute("role", "status");
+  const score = make("span"), again = button("Start again", () => {
+    const others = Object.entries(recall(KEPT, {})).filter(([name]) => !names.includes(name));
+    keep(KEPT, Object.fromEntries(others));
+    location.reload();
+  });
 
   function count() {
     const right = forms.filter((form) => form.classList.contains("right")).length;
-    tally.textContent = `${right} of ${forms.length} answered right on this page. Kept in this browser only. `;
-    if (names.some((name) => name in recall(KEPT, {}))) {
-      tally.append(button("Start again", () => {
-        const others = Object.entries(recall(KEPT, {})).filter(([name]) => !names.includes(name));
-        keep(KEPT, Object.fromEntries(others));
-        location.reload();
-      }));
-    }
+    say(score, `${right} of ${forms.length} answered right on this page. Kept in this browser only. `);
+    again.hidden = !names.some((name) => name in recall(KEPT, {}));
   }
 
   for (const form of forms) {
@@ -133,8 +131,8 @@
     const { shown, answer, restore, judge } = kinds[told.kind](form, told);
     said.before(make("p", { class: "give" }, ...shown, make("button", { type: "submit" }, "Check")));
 
-    const show = (given) => {
-      const [right, found] = judge(given);
+    /** Say what an answer is worth; nothing of one that has not been given yet. */
+    const show = ([right, found] = [null, ""]) => {
       form.classList.toggle("right", right === true);
       form.classList.toggle("wrong", right === false);
       reasons.forEach((reason, i) => reason.classList.toggle("shown", i === found));
@@ -144,15 +142,16 @@
       return right;
     };
     const before = recall(KEPT, {})[told.name];
-    if (before !== undefined) { restore(before); show(answer()); }
+    if (before !== undefined) { restore(before); show(judge(answer())); }
+    form.addEventListener("input", () => { show(); count(); });
     form.addEventListener("submit", (event) => {
       event.preventDefault();
       const given = answer();
-      if (show(given) !== null) keep(KEPT, { ...recall(KEPT, {}), [told.name]: given });
+      if (show(judge(given)) !== null) keep(KEPT, { ...recall(KEPT, {}), [told.name]: given });
       count();
     });
   }
   document.documentElement.classList.add("asks");
-  (document.querySelector("h1 ~ section") ?? forms[0]).before(tally);
+  (document.querySelector("h1 ~ section") ?? forms[0]).before(make("p", { class: "tally", role: "status" }, score, again));
   count();
 })();

@@ -3,7 +3,8 @@
 
 try {
   const kept = Object.values(JSON.parse(localStorage.getItem("bn-predictions")) ?? {});
-  const asked = !kept.some(({ page }) => location.pathname.includes(`/${page}.`));
+  const here = location.pathname.replace(/\.html$|\/$/, ""); // some hosts leave the ending out
+  const asked = !kept.some(({ page }) => here.endsWith(`/${page}`));
   if (asked && JSON.parse(localStorage.getItem("bn-predict-first"))) {
     document.documentElement.classList.add("predicting");
     addEventListener("load", () => { // without the other script nobody could have it shown

@@ -28,6 +28,8 @@
     const told = JSON.parse(box.dataset.predict);
     const unit = UNITS[told.unit];
     const page = document.documentElement;
+    const title = document.querySelector("h1").firstChild.textContent.trim();
+    const now = { unit: told.unit, measured: told.mean, effect: told.effect, title, page: told.page };
     const place = make("section", { class: "predict" });
     place.setAttribute("aria-label", "Predict, then see");
     box.before(place);
@@ -50,9 +52,7 @@
       asked.addEventListener("submit", (event) => {
         event.preventDefault();
         const ends = [low, high].map((input) => Number(input.value) / unit.times).sort((a, b) => a - b);
-        const title = document.querySelector("h1").firstChild.textContent.trim();
-        const one = { low: ends[0], high: ends[1], unit: told.unit, measured: told.mean, effect: told.effect, title, page: told.page };
-        keep(KEPT, { ...recall(KEPT, {}), [told.name]: one });
+        keep(KEPT, { ...recall(KEPT, {}), [told.name]: { low: ends[0], high: ends[1], ...now } });
         show();
         place.querySelector("a").focus();
       });
@@ -60,10 +60,11 @@
     }
 
     function show() {
-      const all = recall(KEPT, {}), before = all[told.name], first = recall(MODE, false);
+      const all = recall(KEPT, {}), first = recall(MODE, false);
+      const before = all[told.name]?.unit === told.unit && all[told.name]; // a range in another unit says nothing
       page.classList.toggle("predicting", !before && first);
       if (before) {
-        before.measured = told.mean; // by this build, perhaps not by the one that it was made in
+        Object.assign(before, now); // by this build, perhaps not by the one that it was made in
         keep(KEPT, all);
         const link = make("a", { href: `${page.dataset.content_root}learn/predictions.html` }, "All your predictions");
         place.replaceChildren(make("p", {}, compared(before), " ", link));

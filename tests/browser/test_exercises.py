@@ -11,9 +11,11 @@ import pytest
 from playwright.sync_api import Browser, Locator, Page, Route, expect
 
 from .conftest import HTML, pages
+from .test_pages import SCHEMES, Scheme, opened, violations
 
 EXPERIMENT = "auto_examples/assignment/plot_02_batch_norm.html"
 EXERCISES, OTHER = "learn/exercises.html", "learn/noise.html"
+ALL_KINDS = "learn/algorithm.html"  # a number, a choice, an order
 #: In a page: a browser that keeps nothing of ours (the theme would complain).
 FULL = """Storage.prototype.setItem = (name) => {
   if (name.startsWith("bn-")) throw new Error("it is full");
@@ -133,6 +135,9 @@ def test_a_browser_that_keeps_nothing_is_no_hindrance(
         ("mean and the variance", "7 , 9", "✓ Right."),
         ("Steps for 0.9", "44, 459, 4,603", "✓ Right."),
         ("Steps for 0.9", "44, 459, 4,604", "✗ Not yet."),
+        ("What comes out, four", "−6,0,0,2", "✓ Right."),
+        ("What comes out, four", "−6,0,0", "4 numbers are asked for"),
+        ("How many recipes", "1,234,567", "✗ Not yet."),
     ],
 )
 def test_numbers_are_read_as_people_write_them(
@@ -145,31 +150,100 @@ def test_numbers_are_read_as_people_write_them(
     expect(form.locator(".word")).to_contain_text(said)
 
 
-def test_a_typical_mistake_is_named(page: Page, address: str) -> None:
+@pytest.mark.parametrize("between", [" ", ","])
+def test_a_typical_mistake_is_named(page: Page, address: str, between: str) -> None:
     page.goto(address + EXERCISES)
     first = page.locator("form.ask").first
     unbiased = json.loads(first.get_attribute("data-ask") or "")["mistakes"][0]
-    first.get_by_role("textbox").fill(" ".join(map(str, unbiased)))
+    first.get_by_role("textbox").fill(between.join(map(str, unbiased)))
     first.get_by_role("button", name="Check").click()
     expect(first.locator("[role=status] .reason:visible")).to_have_count(1)  # screen readers say it
     expect(first.locator(".reason:visible")).to_contain_text("divided by")
 
 
 def test_a_thing_that_moves_says_where_it_is(page: Page, address: str) -> None:
-    page.goto(address + "learn/algorithm.html")
+    page.goto(address + ALL_KINDS)
     form = page.locator("form.ask", has=page.locator("li"))
     form.get_by_role("button", name="down").first.press("Enter")
     expect(form.get_by_role("status")).to_contain_text(re.compile(r"^2 of 4: \w"))
     expect(form.locator("li").nth(1).get_by_role("button", name="down")).to_be_focused()
 
 
-def test_without_a_script_there_are_no_forms(browser: Browser, address: str) -> None:
+@pytest.mark.parametrize("way", ["types", "chooses", "moves", "drags"])
+def test_what_is_said_of_an_answer_is_not_said_of_the_next(
+    page: Page, address: str, way: str
+) -> None:
+    page.goto(address + ALL_KINDS)
+    forms = {str(told(form)["kind"]): form for form in page.locator("form.ask").all()}
+    form = forms[{"types": "number", "chooses": "choice"}.get(way, "order")]
+    for right, score in ((True, "1 of 3"), (False, "0 of 3")):
+        answer(form, right)
+        expect(form.locator(".word")).to_contain_text("Right" if right else "Not yet")
+        expect(page.locator(".tally")).to_contain_text(score)
+        if way == "types":
+            form.get_by_role("textbox").press("1")
+        elif way == "chooses":
+            form.get_by_role("radio", checked=False).first.check()
+        elif way == "moves":
+            form.get_by_role("button", name="down").first.press("Enter")
+        else:
+            form.locator("li").first.drag_to(form.locator("li").last)
+        expect(form.locator(".word")).to_have_text(
+            re.compile("^2 of 4" if way == "moves" else "^$")
+        )
+        expect(form).to_have_class("ask")
+        expect(form.locator(".reason:visible")).to_have_count(0)
+        expect(page.locator(".tally")).to_contain_text("0 of 3")
+
+
+def test_without_a_script_questions_are_read_and_nothing_tells_what_is_right(
+    browser: Browser, address: str
+) -> None:
     with browser.new_context(java_script_enabled=False) as context:
         page = context.new_page()
-        page.goto(address + EXERCISES)
-        expect(page.locator("form.ask:visible")).to_have_count(0)
+        for name in (EXERCISES, ALL_KINDS, "learn/slides.html"):
+            for media in ("screen", "print"):
+                page.emulate_media(media="print" if media == "print" else "screen")
+                page.goto(address + name)
+                for form in page.locator("form.ask").all():
+                    expect(form.locator(".reason:visible, input, button")).to_have_count(0)
+                    if told(form)["kind"] == "number":  # the text asks for it; a slide is terse
+                        sheet = media == "print" and "slides" in name
+                        expect(form).to_be_visible(visible=sheet)
+                        continue
+                    expect(form.locator(".question")).to_be_visible()
+                    count = form.locator("li").count()
+                    expect(form.locator("li > p:visible")).to_have_count(count)
+                    assert count >= 2
+        page.emulate_media(media="screen")
         page.goto(address + EXPERIMENT)
         expect(page.locator(".answer")).to_be_visible()
+
+
+def test_on_paper_a_page_asks_without_what_is_pressed(page: Page, address: str) -> None:
+    page.goto(address + ALL_KINDS)
+    forms = page.locator("form.ask")
+    expect(page.locator(".tally")).to_be_visible()
+    page.emulate_media(media="print")
+    shown = {str(told(form)["kind"]): form.is_visible() for form in forms.all()}
+    assert shown == {"number": False, "choice": True, "order": True}
+    expect(forms.locator(":is(label, li):visible")).to_have_count(3 + 4)
+    expect(forms.locator(":is(input, button):visible")).to_have_count(0)
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_what_answers_back_is_accessible(browser: Browser, address: str, scheme: Scheme) -> None:
+    with opened(browser, scheme) as page:
+        page.goto(address + ALL_KINDS)
+        page.wait_for_selector(f"html[data-theme={scheme}]")
+        for form in page.locator("form.ask").all():
+            answer(form, right=told(form)["kind"] == "number")
+        expect(page.locator(".reason:visible")).to_have_count(1)
+        assert violations(page, []) == []
+        page.goto(address + EXPERIMENT)
+        page.get_by_role("button", name="Predict first").click()
+        expect(page.get_by_label("At least")).to_be_visible()
+        assert violations(page, []) == []
 
 
 def test_a_prediction_is_made_before_the_answer_is_seen(page: Page, address: str) -> None:
@@ -178,7 +252,8 @@ def test_a_prediction_is_made_before_the_answer_is_seen(page: Page, address: str
     page.get_by_role("button", name="Predict first").press("Enter")
     for one in seen:
         expect(one).to_be_hidden()
-    measured = json.loads(page.locator(".answer").get_attribute("data-predict") or "")["mean"]
+    about = json.loads(page.locator(".answer").get_attribute("data-predict") or "")
+    measured = about["mean"]
     page.get_by_label("At least").fill(f"{100 * measured - 1:.2f}")
     page.get_by_label("At most").fill(f"{100 * measured + 1:.2f}")
     page.get_by_label("At most").press("Enter")
@@ -187,12 +262,66 @@ def test_a_prediction_is_made_before_the_answer_is_seen(page: Page, address: str
     expect(page.locator(".predict")).to_contain_text("✓ Inside your range")
     page.get_by_role("link", name="All your predictions").click()
     expect(page.locator(".calibration")).to_contain_text("1 of 1 times")
-    other = "localStorage.getItem('bn-predictions').replace(/(\"measured\":)[^,]+/, '$19')"
-    page.evaluate(f"localStorage.setItem('bn-predictions', {other})")  # as another build measured
+    edit(page, measured=9, effect="What was asked in another build.")
     page.locator("tbody a").click()
     expect(page.locator(".predict")).to_contain_text("✓ Inside your range")
     page.get_by_role("link", name="All your predictions").click()
     expect(page.locator(".calibration")).to_contain_text("1 of 1 times")
+    expect(page.locator("tbody small")).to_have_text(about["effect"])
+    edit(page, unit="ratio")  # a range of factors is none of points
+    page.locator("tbody a").click()
+    expect(page.get_by_label("At least")).to_be_visible()
+
+
+def edit(page: Page, **values: object) -> None:
+    """Let all that was predicted be as another build has left it."""
+    page.evaluate(
+        """values => {
+          const kept = JSON.parse(localStorage.getItem("bn-predictions"));
+          for (const one of Object.values(kept)) Object.assign(one, values);
+          localStorage.setItem("bn-predictions", JSON.stringify(kept));
+        }""",
+        values,
+    )
+
+
+@pytest.mark.parametrize(
+    ("inside", "count", "said"),
+    [
+        (13, 13, "That fits"),
+        (14, 14, "could be narrower"),  # by chance in 4.4 % of all cases
+        (0, 1, "That fits"),
+        (0, 2, "too narrow"),  # in 4 %
+    ],
+)
+def test_a_reader_is_told_how_well_ranges_fit(
+    page: Page, address: str, inside: int, count: int, said: str
+) -> None:
+    one = {"unit": "number", "low": 0, "high": 1, "effect": "", "title": "A page", "page": "index"}
+    kept = {str(i): one | {"measured": 0.5 if i < inside else 2} for i in range(count)}
+    page.goto(address + "learn/predictions.html")
+    page.evaluate("kept => localStorage.setItem('bn-predictions', kept)", json.dumps(kept))
+    page.reload()
+    expect(page.locator(".calibration")).to_contain_text(f"{inside} of {count} times. ")
+    expect(page.locator(".calibration")).to_contain_text(said)
+
+
+@pytest.mark.parametrize("ending", [".html", ""])
+def test_what_was_predicted_is_not_hidden_again(
+    page: Page, address: str, html: Path, ending: str
+) -> None:
+    name = EXPERIMENT.removesuffix(".html")
+    kept = json.dumps({"one": {"page": name}})
+    page.add_init_script(
+        f"localStorage.setItem('bn-predictions', '{kept}'); localStorage.setItem('bn-predict-first', 'true')"
+    )
+    late: list[Route] = []
+    page.route("**/predictions.js*", lambda route: late.append(route))
+    page.route(address + name + ending, lambda route: route.fulfill(path=html / EXPERIMENT))
+    page.goto(address + name + ending, wait_until="commit")  # some hosts leave the ending out
+    expect(page.locator("footer.bd-footer")).to_be_attached()
+    expect(page.locator(".answer")).to_be_visible()
+    late[0].abort()
 
 
 def test_what_is_to_be_predicted_is_hidden_before_the_page_is_painted(

@@ -67,6 +67,29 @@ def test_keys_lead_through_the_lecture_and_out_of_it(page: Page) -> None:
     expect(page.locator("section.slide:visible")).to_have_count(count)
 
 
+def test_keys_work_while_a_button_has_the_focus(page: Page) -> None:
+    count = present(page)
+    now = page.locator("section.slide.now")
+    on, back = (page.get_by_role("button", name=name, exact=True) for name in ("On", "Back"))
+    number = page.locator(".on-the-wall span")
+    while "veiled" not in (now.get_attribute("class") or ""):
+        on.click()
+    veiled = int(number.inner_text().split()[0])
+    on.click()  # which only shows what was held back
+    expect(on).to_be_focused()
+    for key, slide in {
+        "ArrowRight": veiled + 1,
+        "Home": 1,
+        "End": count,
+        "Space": count - 1,
+    }.items():
+        page.keyboard.press(key)  # the last one is the button's own
+        expect(number).to_have_text(f"{slide} / {count}")
+        back.focus()
+    page.keyboard.press("n")
+    expect(now.locator("details.speaker p").first).to_be_visible()
+
+
 def test_a_plan_can_be_linked(page: Page, address: str) -> None:
     page.goto(f"{address}learn/lecture.html")
     page.locator("a[href='slides.html#plan-two']").click()

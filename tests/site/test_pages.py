@@ -1,6 +1,7 @@
 """The built pages, in any profile: figures, cells, links, and nothing from elsewhere."""
 
 import json
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -154,6 +155,26 @@ def test_an_experiment_leads_to_the_pages_that_explain_it(site: Site, script: Pa
     page = site.pages[f"auto_examples/{script.parent.name}/{script.stem}.html"]
     links = [str(link["href"]) for link in page.select("article a[href]")]
     assert any(link.startswith(("../../learn/", "../../practice/")) for link in links)
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
+def test_an_experiment_can_be_predicted(site: Site, script: Path) -> None:
+    name = f"auto_examples/{script.parent.name}/{script.stem}"
+    (answer,) = site.pages[f"{name}.html"].select(".answer[data-predict]")
+    told = json.loads(str(answer["data-predict"]))
+    assert told["page"] == name
+    assert math.isfinite(told["mean"])
+    assert told["unit"] in ("points", "ratio", "number")
+    assert told["effect"]
+
+
+def test_a_list_does_not_tell_what_is_right(site: Site) -> None:
+    forms = [form for page in site.pages.values() for form in page.select("form.ask:has(ul)")]
+    asked = [json.loads(str(form["data-ask"])) for form in forms]
+    assert {one["right"] for one in asked if one["kind"] == "choice"} == {0, 1, 2}
+    orders = [one["right"] for one in asked if one["kind"] == "order"]
+    assert orders
+    assert all(right != sorted(right) for right in orders)
 
 
 def test_every_link_within_the_site_leads_somewhere(site: Site) -> None:

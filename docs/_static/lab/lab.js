@@ -353,10 +353,14 @@
 
   // --- the address keeps the settings
 
+  let linking;
   function link() {
-    const changed = Object.keys(settings).filter((key) => settings[key] !== start[key]);
-    const text = changed.map((key) => `${key}=${settings[key]}`).join("&");
-    window.history.replaceState(null, "", text ? `#${text}` : window.location.pathname + window.location.search);
+    clearTimeout(linking); // a slider changes often, and Safari takes only 100 addresses in half a minute
+    linking = setTimeout(() => {
+      const changed = Object.keys(settings).filter((key) => settings[key] !== start[key]);
+      const text = changed.map((key) => `${key}=${settings[key]}`).join("&");
+      window.history.replaceState(null, "", text ? `#${text}` : window.location.pathname + window.location.search);
+    }, 300);
   }
 
   /** Return settings as they should be, of texts; and complain of what the lab does not have. */

@@ -116,8 +116,8 @@
   };
   document.addEventListener("keydown", (event) => {
     if (!presenting() || event.ctrlKey || event.altKey || event.metaKey) return;
-    const busy = event.target.closest("input, select, textarea, button, summary, a"); // has a use for keys
-    if (!keys[event.key] || (busy && !event.key.startsWith("Page") && event.key !== "Escape")) return;
+    const own = event.key === " " ? "input, select, textarea, button, summary, a" : "input, select, textarea"; // have a use for it
+    if (!keys[event.key] || (event.target.closest(own) && !event.key.startsWith("Page") && event.key !== "Escape")) return;
     event.preventDefault();
     if (event.key === " " && event.shiftKey) back();
     else keys[event.key]();
