@@ -162,6 +162,8 @@ def main() -> None:
         same = sum(first.get(name) == drawing for name, drawing in figures(other[2]).items())
         print(f"{same} of {len(first)} figures are the same", flush=True)
         tell("The quick look from nothing", begin("quick", "smoke"), SMOKE)
+    if same < len(first):
+        raise SystemExit("A site built from another one's runs has other figures.")
 
 
 def figures(html: Path) -> dict[str, bytes]:

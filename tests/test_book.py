@@ -17,7 +17,7 @@ PAGE = r"""<html><body><header>Search</header><article class="bd-article">
 <a href="../reference/x.html#f">f</a>, <a href="https://example.com/a#b" data-x="1">elsewhere</a>, <a href="#one">here</a>.</p>
 <div class="math" id="equation-e"><span class="eqno">(1)</span>\[\begin{split}a &amp;= b\\
 c &amp;= d\end{split}\]</div>
-<form class="ask" data-ask="{}"><input type="text"><p class="reason">Wrong.</p></form>
+<form class="ask" data-ask="{}"><p class="question">How many?</p><input type="text"><p class="reason">Wrong.</p></form>
 <form class="ask" data-ask="{}"><p class="question">Which?</p><ul><li><p>This.</p><div class="reason">Wrong.</div></li></ul>
 <div class="said"></div></form>
 <details class="sd-dropdown"><summary>Answer</summary><p>7 and 9<br></p></details>
@@ -72,6 +72,7 @@ def test_a_chapter_for_an_e_reader_is_xml_with_questions_answers_and_mathml() ->
     assert root.find(".//h2") is not None
     assert root.find(".//h1") is None
     assert "7 and 9" in text
+    assert '<p class="question">How many?</p>' in text
     assert '<p class="question">Which?</p><ul><li><p>This.</p></li></ul>' in text
     assert "draw()" in text
     assert text.count(bn_chapters.ALIVE["form.ask"]) == 1

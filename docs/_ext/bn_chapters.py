@@ -94,7 +94,7 @@ def read(html: str, page: str, depth: int, site: str) -> Chapter:
         raise ValueError(f"{page} has no article: the site is built with another theme.")
     body = BeautifulSoup(found[0], "html.parser").article
     assert body is not None
-    for form in body.select("form.ask:has(ul)"):  # what to choose from can be read
+    for form in body.select("form.ask"):  # what is asked can be read
         form.insert_before(*form.select(":scope > :is(.question, ul)"))
     for selector, sentence in ALIVE.items():
         for number, element in enumerate(body.select(selector)):

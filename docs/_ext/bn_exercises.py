@@ -1,9 +1,8 @@
 """Exercises that answer back: a number, a choice, an order.
 
-Each is a form that a script brings to life. Without it a number is not shown, as the text asks for it;
-a choice and an order are lists to read, by the alphabet, so that nothing tells what is right. That is
-computed, if it is a number, by the page's own cells, which hand it over with
-`bn_tutorial.figures.answers`.
+Each is a form that a script brings to life. Without it the question can be read; a choice and an order
+are lists, by the alphabet, so that nothing tells what is right. That is computed, if it is a number, by
+the page's own cells, which hand it over with `bn_tutorial.figures.answers`.
 
 ````
 :::{number} (a) $\\mu$ and $\\sigma^2$
@@ -144,7 +143,10 @@ class Choice(_Ask):
         if len(right) != 1:
             raise self.error("of all choices one must be (right).")
         shown = sorted(found, key=_letters)
-        return self.form([nodes.bullet_list("", *shown)], right=shown.index(right[0]))
+        options = [item[0].astext() for item in shown]
+        return self.form(
+            [nodes.bullet_list("", *shown)], right=shown.index(right[0]), options=options
+        )
 
 
 class Order(_Ask):

@@ -16,7 +16,7 @@ from sphinx.application import Sphinx
 
 #: What pages have for eyes, mice and keyboards alone.
 UNREAD = (
-    "a.headerlink, script, style, form:not(:has(ul)), .reason, button, input, noscript, .downloads, "
+    "a.headerlink, script, style, form:not(.ask), .reason, button, input, noscript, .downloads, "
     ".figure-data, nav, details.hide > summary"
 )
 SUMMARY = (

@@ -1,5 +1,5 @@
 // Exercises that answer back. A page's forms hold what is right; what a reader has answered stays in
-// this browser. Without this script choices and orders are lists to read, and numbers are not asked for.
+// this browser. Without this script questions can be read, with what there is to choose from.
 "use strict";
 
 (() => {
@@ -52,15 +52,24 @@
       list.remove();
       return {
         shown: [],
-        answer: () => boxes.findIndex((box) => box.checked),
-        restore: (answer) => { if (boxes[answer]) boxes[answer].checked = true; },
-        judge: (answer) => (answer < 0 ? [null, "Choose one."] : [answer === told.right, answer]),
+        answer: () => told.options[boxes.findIndex((box) => box.checked)] ?? "", // kept as it is written
+        restore(answer) { for (const [i, box] of boxes.entries()) box.checked = told.options[i] === answer; },
+        judge(answer) {
+          const chosen = told.options.indexOf(answer);
+          return chosen < 0 ? [null, "Choose one."] : [chosen === told.right, chosen];
+        },
       };
     },
 
     order(form, told) {
       const list = make("ol", { class: "things" }), written = form.querySelector("ul"), rows = [];
-      const changed = () => form.dispatchEvent(new Event("input"));
+      const places = () => [...list.children].map((row) => Number(row.dataset.place));
+      /** Move a row; what was said goes if the order is another one then. */
+      const moved = (move) => {
+        const before = String(places());
+        move();
+        if (String(places()) !== before) form.dispatchEvent(new Event("input"));
+      };
       [...written.children].forEach((thing, i) => {
         const row = make("li", { draggable: true }, make("span", {}, ...thing.querySelector("p").childNodes));
         row.dataset.place = told.right[i];
@@ -68,10 +77,9 @@
         const name = row.textContent.trim();
         for (const [sign, way] of [["↑", "up"], ["↓", "down"]]) {
           const mover = button(sign, () => {
-            if (way === "up") row.previousElementSibling?.before(row);
-            else row.nextElementSibling?.after(row);
+            if (way === "up") moved(() => row.previousElementSibling?.before(row));
+            else moved(() => row.nextElementSibling?.after(row));
             mover.focus();
-            changed();
             const place = [...list.children].indexOf(row) + 1;
             form.querySelector(".word").textContent = `${place} of ${rows.length}: ${name}`; // for who cannot see it
           });
@@ -88,15 +96,13 @@
           const dragged = list.querySelector(".dragged");
           const { top, height } = row.getBoundingClientRect();
           if (!dragged || dragged === row) return;
-          row[event.clientY < top + height / 2 ? "before" : "after"](dragged);
-          changed();
+          moved(() => row[event.clientY < top + height / 2 ? "before" : "after"](dragged));
         });
       });
       written.replaceWith(list);
       list.addEventListener("drop", (event) => event.preventDefault()); // a browser may go where a text leads
       // mixed so that nothing lies where it belongs, and always alike
       rows.forEach((_, i) => list.append(rows[(i + 1 + (rows.length >> 1)) % rows.length]));
-      const places = () => [...list.children].map((row) => Number(row.dataset.place));
       return {
         shown: [],
         answer: places,
@@ -111,7 +117,7 @@
 
   const forms = [...document.querySelectorAll("form.ask")];
   const names = forms.map((form) => JSON.parse(form.dataset.ask).name);
-  const score = make("span"), again = button("Start again", () => {
+  const score = make("span", { role: "status" }), again = button("Start again", () => {
     const others = Object.entries(recall(KEPT, {})).filter(([name]) => !names.includes(name));
     keep(KEPT, Object.fromEntries(others));
     location.reload();
@@ -152,6 +158,6 @@
     });
   }
   document.documentElement.classList.add("asks");
-  (document.querySelector("h1 ~ section") ?? forms[0]).before(make("p", { class: "tally", role: "status" }, score, again));
+  (document.querySelector("h1 ~ section") ?? forms[0]).before(make("p", { class: "tally" }, score, again));
   count();
 })();

@@ -62,7 +62,7 @@
     function show() {
       const all = recall(KEPT, {}), first = recall(MODE, false);
       const before = all[told.name]?.unit === told.unit && all[told.name]; // a range in another unit says nothing
-      page.classList.toggle("predicting", !before && first);
+      page.classList.toggle("predicting", !(told.name in all) && first); // as before anything was painted
       if (before) {
         Object.assign(before, now); // by this build, perhaps not by the one that it was made in
         keep(KEPT, all);

@@ -139,7 +139,7 @@ at_high = {
 # At its own best rate
 # --------------------
 # A part may be worth less than its rates. Here is each at its best rate, on the test images, beside the network
-# without a normaliser; *γ and β alone*, which trains far less, is among the verdicts.
+# without a normaliser; *γ and β alone*, which trains far fewer numbers, is among the verdicts.
 
 from bn_tutorial.evidence import difference
 

@@ -171,7 +171,8 @@ def test_an_experiment_can_be_predicted(site: Site, script: Path) -> None:
 def test_a_list_does_not_tell_what_is_right(site: Site) -> None:
     forms = [form for page in site.pages.values() for form in page.select("form.ask:has(ul)")]
     asked = [json.loads(str(form["data-ask"])) for form in forms]
-    assert {one["right"] for one in asked if one["kind"] == "choice"} == {0, 1, 2}
+    places = [one["right"] for one in asked if one["kind"] == "choice"]
+    assert all(places.count(place) < len(places) / 2 for place in places)
     orders = [one["right"] for one in asked if one["kind"] == "order"]
     assert orders
     assert all(right != sorted(right) for right in orders)

@@ -35,7 +35,8 @@ def test_a_twin_keeps_formulas_code_tables_and_links(monkeypatch: pytest.MonkeyP
     <details class="admonition hide above-input"><summary><p>Show evil</p><p>Hide evil</p></summary></details>
     <div class="highlight-myst-ansi"><div class="highlight"><pre>3\n</pre></div></div>
     <table><tr><th>a</th><th>b</th></tr><tr><td>1 | 2</td><td><code>x</code></td></tr></table>
-    <script>evil()</script><form class="ask"><p>evil?</p><p>It would be, if it were so.</p></form>
+    <script>evil()</script><form><label>evil</label></form>
+    <form class="ask"><p>How many?</p><p class="reason">evil</p></form>
     <form class="ask"><p>Which?</p><ul><li><p>This.</p><div class="reason">evil</div></li>
     <li><p>That.</p><div class="reason">evil</div></li></ul><div class="said"></div></form>"""
     text = extension("bn_markdown", monkeypatch).markdown(page)
@@ -49,7 +50,7 @@ def test_a_twin_keeps_formulas_code_tables_and_links(monkeypatch: pytest.MonkeyP
         "```python\na_b = 2\n",
         "```\n3\n```",
         r"| 1 \| 2 | `x` |",
-        "Which?\n\n- This.\n- That.\n",
+        "How many?\n\nWhich?\n\n- This.\n- That.\n",
     ):
         assert part in text
     assert "evil" not in text
