@@ -108,11 +108,16 @@ def test_only_an_answer_that_somebody_could_give_is_kept() -> None:
 
 
 def typed(value: ast.expr) -> bool:
-    """Whether a number, or one of several, is written as it is, and not computed of anything named."""
+    """Whether a number, or one of several, is written as it is; a calculation is not."""
+    if isinstance(value, ast.Call) and ast.unparse(value.func) == "np.array":
+        return typed(value.args[0])
     if isinstance(value, ast.List | ast.Tuple):
         return any(map(typed, value.elts))
-    names = {one.id for one in ast.walk(value) if isinstance(one, ast.Name)}
-    return not names - {"np", "math"}
+    try:
+        ast.literal_eval(value)
+    except ValueError:
+        return False
+    return True
 
 
 def used(table: symtable.SymbolTable) -> set[str]:
