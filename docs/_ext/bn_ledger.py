@@ -34,14 +34,19 @@ class Ledger(SphinxDirective):
         return self.parse_text_to_nodes(text, allow_section_headings=True)
 
     def entries(self) -> list[dict[str, Any]]:
-        """Return the claims; the page is read anew when an experiment finds otherwise."""
-        return self.contents()["claims"]
+        """Return the claims."""
+        self.depend()
+        return ledger.ledger()
 
     def contents(self) -> dict[str, list[dict[str, Any]]]:
-        """Return the whole ledger; as above."""
+        """Return the whole ledger."""
+        self.depend()
+        return ledger.contents()
+
+    def depend(self) -> None:
+        """Let the page be read anew when an experiment finds otherwise."""
         for one in registry.hypotheses().values():
             self.env.note_dependency(str(evidence.evidence_path(one.experiment)))
-        return ledger.contents()
 
     def address(self, page: str) -> str:
         return self.env.app.builder.get_relative_uri(self.env.docname, page[1:])
