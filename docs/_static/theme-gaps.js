@@ -13,7 +13,7 @@ document.addEventListener("DOMContentLoaded", () => {
 
 // On a phone a wide table becomes cards, on which each cell says which column it is of.
 document.addEventListener("DOMContentLoaded", () => {
-  for (const table of document.querySelectorAll(".bd-content table:has(thead th:nth-child(4)):not(.ledger, .dataframe)")) {
+  for (const table of document.querySelectorAll(".bd-content table:is(.builds, :has(thead th:nth-child(4)):not(.ledger, .dataframe))")) {
     const names = [...table.querySelectorAll("thead th")].map((name) => name.textContent.trim());
     table.classList.add("cards");
     for (const row of table.querySelectorAll("tbody tr"))

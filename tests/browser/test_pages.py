@@ -273,6 +273,20 @@ def test_search_leads_to_what_people_ask(
         assert any(one in link for link in links[:5] for one in pages), links
 
 
+def test_a_phone_keeps_lines_of_code_and_names_of_columns(browser: Browser, address: str) -> None:
+    with opened(browser) as page:
+        page.set_viewport_size(WIDTHS["mobile"])
+        page.goto(address + "auto_examples/assignment/plot_02_batch_norm.html")
+        names = page.locator(".highlight pre a")
+        assert names.count() > 0
+        assert names.evaluate_all("all => all.every(a => a.getClientRects().length == 1)")
+        page.goto(address + "held.html")
+        cells = page.locator("table.builds td")
+        assert cells.count() > 0
+        told = "all => all.map(one => getComputedStyle(one, '::before').content)"
+        assert "none" not in cells.evaluate_all(told)
+
+
 def test_the_choice_of_a_normaliser_fits_one_screen(browser: Browser, address: str) -> None:
     with opened(browser) as page:
         page.goto(address + "practice/decide.html", wait_until="networkidle")
