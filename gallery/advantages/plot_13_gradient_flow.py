@@ -95,8 +95,9 @@ trial.by_layer(
 )
 
 # %%
-# Orthogonal weights are no cure here, if their line runs with that of batch normalisation: a ReLU is
-# outside the theory of Meterez and others, and so is the mean that batch normalisation takes away. A residual sum hands gradients on past each layer.
+# Orthogonal weights are no cure here, if their line runs with that of batch normalisation: a ReLU is outside
+# the theory of Meterez and others, and so is the mean that batch normalisation takes away. A residual sum hands
+# gradients on past each layer.
 #
 # Level lines are what one would like; a line that falls towards the left vanishes, one that rises
 # explodes. In numbers, the factor per layer, from a straight line fitted to the logarithms of each

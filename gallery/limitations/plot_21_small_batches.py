@@ -176,13 +176,13 @@ trial.judge(
 # %%
 # What this does *not* show
 # -------------------------
-# From which size on a batch is too small: only 2 and 32 are on trial, and 4 and 8 are estimated. Nor does the cost of a batch
-# of 2 say which network is ahead at 2: one that loses less may have been far behind at 32. These
-# networks are small and trained briefly, the convolutional one most of all: it is far from
-# what it could learn. Its dashed line is not judged, because at batch 32 it makes so few steps
-# that Keras's average still remembers its start. A learning rate in proportion to the batch is one
-# convention; the best rate of each size may be another. And if it is memory that forbids a larger
-# batch, gradients can be summed over several batches, but not the statistics within them.
+# From which size on a batch is too small: only 2 and 32 are on trial, and 4 and 8 are estimated. Nor does the
+# cost of a batch of 2 say which network is ahead at 2: one that loses less may have been far behind at 32.
+# These networks are small and trained briefly, the convolutional one most of all: it is far from what it could
+# learn. Its dashed line is not judged, because at batch 32 it makes so few steps that Keras's average still
+# remembers its start. A learning rate in proportion to the batch is one convention; the best rate of each size
+# may be another. And if it is memory that forbids a larger batch, gradients can be summed over several batches,
+# but not the statistics within them.
 #
 # **Go further.** Batch renormalisation (Ioffe 2017) corrects a batch's statistics by the moving
 # ones, already in training. Predict where its curve (orange-red) runs, then change one line: put

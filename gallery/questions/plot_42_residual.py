@@ -15,8 +15,9 @@ see:** which of them train, at which learning rates. **Read with it:** :ref:`lea
 # Five kinds of network
 # ---------------------
 # In three of them, every layer but the first adds to the sum of all before it; what it is given is that sum,
-# after normaliser and ReLU (He and others, 2016, call it pre-activation). *SkipInit*, by De and Smith, multiplies each
-# branch by a number that starts at 0 and is trained, and normalises nothing. Two are chains, without a sum.
+# after normaliser and ReLU (He and others, 2016, call it pre-activation). *SkipInit*, by De and Smith,
+# multiplies each branch by a number that starts at 0 and is trained, and normalises nothing. Two are chains,
+# without a sum.
 
 from bn_tutorial import Experiment, Recipe
 from bn_tutorial.engines import observe
@@ -126,7 +127,7 @@ trial.heatmaps(
 
 # %%
 # Two layers should train in any of these ways. Which of them still do with 22 more, the same few images and the
-# same few steps? Their lines stay level.
+# same few steps? Those whose lines stay level.
 #
 # With all seeds, the deepest ones are on trial; test images, population statistics.
 

@@ -66,9 +66,9 @@ def network(arm, rate):
 
 
 # %%
-# All that is trained: each at all rates with one seed; at the rate that validated best in pilot runs
-# (for γ and β alone it lies above the map, for no normaliser below) with all; and, with all, what is on trial at a high rate. The pilots'
-# seeds are not used here.
+# All that is trained: each at all rates with one seed; at the rate that validated best in pilot runs (for γ and
+# β alone it lies above the map, for no normaliser below) with all; and, with all, what is on trial at a high
+# rate. The pilots' seeds are not used here.
 
 best = {
     "none": 0.01,
@@ -125,9 +125,9 @@ trial.heatmaps(
 # At a high rate
 # --------------
 # Where a network with the mean alone fails, does the variance alone keep it in training? And where statistics
-# of the start fail, do those of a later moment keep it in training, or must there be new ones in every step? The rate was chosen
-# in pilot runs: the lowest of the map at which the mean alone, and statistics held from the start, failed with
-# all seeds. A network that fails counts as one that guesses.
+# of the start fail, do those of a later moment keep it in training, or must there be new ones in every step?
+# The rate was chosen in pilot runs: the lowest of the map at which the mean alone, and statistics held from the
+# start, failed with all seeds. A network that fails counts as one that guesses.
 
 TEST = "test_accuracy_population"
 at_high = {
@@ -161,8 +161,8 @@ trial.effects(
 # %%
 # What γ and β become
 # -------------------
-# γ starts at 1 everywhere, and β at 0. Frankle and others (2021, abstract) found that networks which train nothing else
-# switch off a third of their features.
+# γ starts at 1 everywhere, and β at 0. Frankle and others (2021, abstract) found that networks which train
+# nothing else switch off a third of their features.
 
 import numpy as np
 

@@ -56,10 +56,10 @@ fig.set_label(
 # %%
 # How many images?
 # ----------------
-# :func:`~bn_tutorial.networks.recalibration.recalibrate` does it to a model of your own: ``recalibrate(model, new_images)``. Here
-# is what it gives, in points of accuracy: with statistics of 1, 4, 16, 64, 256 and of all 2,000 shifted
-# images, minus the accuracy with those of the training images. There is no mixture here: of one image, the
-# variance is 0.
+# :func:`~bn_tutorial.networks.recalibration.recalibrate` does it to a model of your own:
+# ``recalibrate(model, new_images)``. Here is what it gives, in points of accuracy: with statistics of 1, 4, 16,
+# 64, 256 and of all 2,000 shifted images, minus the accuracy with those of the training images. There is no
+# mixture here: of one image, the variance is 0.
 
 from bn_tutorial.figures import COLORS, INK, SHADES
 

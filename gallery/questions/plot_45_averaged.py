@@ -2,11 +2,11 @@
 Which statistics go with averaged weights?
 ==========================================
 
-Averaging the weights of many steps often gives a better network at hardly any cost: EMA (exponential moving average)
-from step to step, SWA (stochastic weight averaging, Izmailov and others, 2018) over the ends of epochs. But its moving statistics are those of other weights. SWA's authors
-recompute them in their code. The author of timm tried that for averaged checkpoints, which lie closer together,
-found it worse, and averages the statistics as well. Keras swaps the averaged weights in, and leaves the
-statistics as they are.
+Averaging the weights of many steps often gives a better network at hardly any cost: EMA (exponential moving
+average) from step to step, SWA (stochastic weight averaging, Izmailov and others, 2018) over the ends of
+epochs. But the moving statistics are those of other weights. SWA's authors recompute them in their code. The
+author of timm tried that for averaged checkpoints, which lie closer together, found it worse, and averages the
+statistics as well. Keras swaps the averaged weights in, and leaves the statistics as they are.
 
 **What you'll do:** average the weights of one network while it is trained, and use them with three kinds of
 statistics. **What you'll see:** what averaging gives, and what each kind of statistics gives or takes.

@@ -55,8 +55,8 @@ trial.train(
 # If the sharpness were what limits the rate, the network that bears higher rates should be the flatter one at
 # the same rate. If both go to the edge, it need not be.
 #
-# The dashed line is 2 ÷ rate. A curve above it is no error: the bound is that of a quadratic. The sharpness is that of the loss in training mode, with the batch's statistics
-# a part of the function.
+# The dashed line is 2 ÷ rate. A curve above it is no error: the bound is that of a quadratic. The sharpness is
+# that of the loss in training mode, with the batch's statistics a part of the function.
 
 trial.histories(
     networks,
@@ -76,8 +76,8 @@ trial.histories(
 # %%
 # In which direction?
 # -------------------
-# A step along the gradient of an output's mean over the images moves all answers in the same way.
-# How much of the sharpest direction lies in the span of these gradients? The span has nine dimensions
+# A step along the gradient of an output's mean over the images moves that mean more than any other step of
+# its length. How much of the sharpest direction lies in the span of these gradients? The span has nine dimensions
 # of some hundred thousand, so that by chance it would be next to nothing. Part of what follows is arithmetic: in
 # training mode no kernel before a normaliser can move the mean that it puts out.
 
@@ -126,8 +126,9 @@ trial.judge(
 # What this does *not* show
 # -------------------------
 # One batch of 500 images, and few steps: a mean over their second half says little of a curve that still rises
-# or falls. With small batches the loss changes from step to step, and so does its curvature. And the sharpness of a batch-normalised network says little by itself: kernels before a normaliser
-# that are twice as long compute nearly the same, with a quarter of the curvature in their own directions
+# or falls. With small batches the loss changes from step to step, and so does its curvature. And the sharpness
+# of a batch-normalised network says little by itself: kernels before a normaliser that are twice as long
+# compute nearly the same, with a quarter of the curvature in their own directions
 # (:ref:`sphx_glr_auto_examples_why_plot_34_scale_invariance.py`).
 #
 # **Go further.** Predict what weight decay does to the sharpness with batch normalisation, then

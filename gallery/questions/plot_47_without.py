@@ -44,8 +44,8 @@ ways = {
 # %%
 # Which rates they stand
 # ----------------------
-# A normaliser brings numbers of any size to the same size; a bounded function only keeps them from growing further. So
-# where steps are long and numbers grow, the two need not agree.
+# A normaliser brings numbers of any size to the same size; a bounded function only keeps them from growing
+# further. So where steps are long and numbers grow, the two need not agree.
 
 rates = trial.grid((0.01, 0.1, 0.3, 1))
 one_seed = trial.few_seeds[:1]
@@ -141,9 +141,9 @@ trial.judge(
 # What this does *not* show
 # -------------------------
 # The claim of DyT and Derf is about transformers that are trained for long; these are dense networks with ReLU,
-# trained for a short time. Rates were chosen with two pilot seeds, some with six. Weight standardisation was meant for convolutions, and to go with group
-# normalisation. And what α starts from was not tuned: below 1, tanh(αx) makes a small signal smaller in each
-# layer, and only a residual sum carries it past.
+# trained for a short time. Rates were chosen with two pilot seeds, some with six. Weight standardisation was
+# meant for convolutions, and to go with group normalisation. And what α starts from was not tuned: below 1,
+# tanh(αx) makes a small signal smaller in each layer, and only a residual sum carries it past.
 #
 # **Go further.** DyT's α is one number for a layer. Predict what ``norm_options={"alpha": 2}`` does
 # in twelve layers, then write it.

@@ -3,8 +3,9 @@ Do speedrun settings help?
 ==========================
 
 Whoever trains on CIFAR-10 in seconds has tuned batch normalisation with care. The programs of Jordan
-(airbench94) and of Balsam (hlb-CIFAR10) agree on four settings that differ from Keras's: γ stays 1; β learns at 64 times the rate; ε is
-:math:`10^{-12}`; and the moving statistics have a momentum of 0.6. Which of them would help you?
+(airbench94) and of Balsam (hlb-CIFAR10) agree on four settings that differ from Keras's: γ stays 1; β learns at
+64 times the rate; ε is :math:`10^{-12}`; and the moving statistics have a momentum of 0.6. Which of them would
+help you?
 
 **What you'll do:** turn each switch by itself, and then all. **What you'll see:** what each is worth in a
 short training, read as Keras reads it. **Read with it:** :ref:`practice-keras`.
@@ -13,10 +14,10 @@ short training, read as Keras reads it. **Read with it:** :ref:`practice-keras`.
 # %%
 # Four switches
 # -------------
-# Their networks are convolutional, trained for about ten epochs by SGD with Nesterov momentum, in batches of 1,024
-# and 512. Here a dense network is trained by plain SGD, for about as many steps as Jordan's. Keras's defaults are a momentum of 0.99 and an ε of
-# 0.001. All have the rate that validated best for the defaults in pilot runs, with seeds that are not used
-# here: what is asked is what the switch does if you turn it.
+# Their networks are convolutional, trained for about ten epochs by SGD with Nesterov momentum, in batches of
+# 1,024 and 512. Here a dense network is trained by plain SGD, for about as many steps as Jordan's. Keras's
+# defaults are a momentum of 0.99 and an ε of 0.001. All have the rate that validated best for the defaults in
+# pilot runs, with seeds that are not used here: what is asked is what the switch does if you turn it.
 
 from bn_tutorial import Experiment, Recipe
 from bn_tutorial.engines import parts
@@ -59,8 +60,9 @@ runs = {
 # What each is worth
 # ------------------
 # What to expect? Before a ReLU, a γ of each unit can be taken over by the weights that come next. β has one
-# number for each unit; whether it learns too slowly for a short training is what 64 times the rate would tell. An ε of 0.001 matters where variances are as
-# small as that. And a momentum of 0.99 remembers a hundred steps, of 480 here.
+# number for each unit; whether it learns too slowly for a short training is what 64 times the rate would tell.
+# An ε of 0.001 matters where variances are as small as that. And a momentum of 0.99 remembers a hundred steps,
+# of 480 here.
 #
 # Test accuracy with moving statistics, as Keras reports it, minus that with the defaults. The rate is the defaults'
 # own best; speedruns tune it together with the switches, and 64 times this one is a high rate for β.
